@@ -1,0 +1,85 @@
+"""The one tokenizer interface: the `tokenizer.json` of a checkpoint directory.
+
+The special tokens are those of the released model (facts of its tokenizer_config.json). Their ids differ
+between vocabularies, so everything asks by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from tokenizers import Tokenizer as FastTokenizer
+
+BEGIN = "<｜begin▁of▁sentence｜>"
+END = "<｜end▁of▁sentence｜>"
+PAD = "<｜▁pad▁｜>"
+IMAGE = "<image>"
+SPECIAL_TOKENS = (
+    BEGIN, END, PAD, IMAGE, "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>",
+    "<td>", "</td>", "<tr>", "</tr>", "<|User|>", "<|Assistant|>",
+)  # fmt: skip
+
+
+class TokenizerError(ValueError):
+    """A directory without a usable tokenizer."""
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    Special tokens written in a text (`<td>`, `<|ref|>`) become their own ids, except `<image>`: that one
+    stands for placeholders only, so in a text it is spelled out (see `encode`).
+    """
+
+    def __init__(self, backend: FastTokenizer, fingerprint: str, origin: str) -> None:
+        self._backend = backend
+        self.fingerprint = fingerprint
+        """sha256 of tokenizer.json."""
+        ids = {token: backend.token_to_id(token) for token in (BEGIN, END, PAD, IMAGE)}
+        missing = [token for token, number in ids.items() if number is None]
+        if missing:
+            raise TokenizerError(
+                f"{origin} has no token {', '.join(missing)}; it is not a DeepSeek-OCR tokenizer."
+            )
+        self.bos_id, self.eos_id, self.pad_id, self.image_id = (ids[t] for t in (BEGIN, END, PAD, IMAGE))
+        self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
+        first, rest = IMAGE[:1], IMAGE[1:]
+        self._spelled_image = self._encode(first) + self._encode(rest)
+
+    @classmethod
+    def from_directory(cls, directory: str | os.PathLike) -> Tokenizer:
+        """Read `tokenizer.json`.
+
+        Raises:
+            TokenizerError: it is missing, unreadable, or lacks the special tokens.
+        """
+        path = Path(directory) / "tokenizer.json"
+        if not path.is_file():
+            raise TokenizerError(
+                f"'{directory}' has no tokenizer.json; give the directory of a tokenizer or checkpoint."
+            )
+        content = path.read_bytes()
+        try:
+            backend = FastTokenizer.from_str(content.decode("utf-8"))
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerError(f"'{path}' is not a tokenizer file: {error}.") from error
+        return cls(backend, hashlib.sha256(content).hexdigest(), f"'{path}'")
+
+    def _encode(self, text: str) -> list[int]:
+        return self._backend.encode(text, add_special_tokens=False).ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, nothing added. The result never holds `image_id`."""
+        if IMAGE not in text:
+            return self._encode(text)
+        pieces = text.split(IMAGE)
+        ids = self._encode(pieces[0])
+        for piece in pieces[1:]:
+            ids += self._spelled_image + self._encode(piece)
+        return ids
+
+    def decode(self, ids: list[int], skip_special: bool = False) -> str:
+        """Text of ids. Special tokens are kept by default: tables and boxes are made of them."""
+        return self._backend.decode(ids, skip_special_tokens=skip_special)
