@@ -1,0 +1,62 @@
+"""`python -m evaluation checkpoint=DIR data=HELDOUT out=DIR`, or `read=page.png checkpoint=DIR`."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from data_engine.command_line import help_text, run
+from evaluation.command import REPORT_FILE, evaluate, read_page
+from evaluation.config import Decoding, EvaluationConfig, ReadConfig
+from evaluation.summary import five_lines
+
+DESCRIPTION = """\
+Predicts held-out samples with an exported checkpoint, scores them and writes a report:
+    python -m evaluation checkpoint=DIR data=HELDOUT out=DIR [runs=[STAGE1,STAGE2]]
+Reads one page and prints its text:
+    python -m evaluation read=page.png checkpoint=DIR"""
+
+
+class ProgressLine:
+    """A bar on a terminal, a line per tenth of the work elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._said = 0
+
+    def __call__(self, done: int, wanted: int) -> None:
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=wanted, desc="predicting", unit="sample")
+            self._bar.update(done - self._bar.n)
+            if done == wanted:
+                self._bar.close()
+        elif done * 10 // wanted > self._said:
+            self._said = done * 10 // wanted
+            print(f"predicted {done} of {wanted} samples", file=sys.stderr, flush=True)
+
+
+def main(config: Decoding) -> None:
+    if isinstance(config, ReadConfig):
+        print(read_page(config))
+    elif isinstance(config, EvaluationConfig):
+        summary = evaluate(config, ProgressLine())
+        if summary:
+            print("\n".join(five_lines(summary)))
+        if "report" in config.steps:
+            print(f"Report: {config.out}/{REPORT_FILE}")
+
+
+def schema(arguments: list[str]) -> type[Decoding]:
+    """Reading one page and evaluating are told apart by the key `read`."""
+    return ReadConfig if any(argument.startswith("read=") for argument in arguments) else EvaluationConfig
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        schema,
+        description=DESCRIPTION,
+        details=lambda: f"Keys with read=:\n\n{help_text(ReadConfig)}",
+    )

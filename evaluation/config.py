@@ -1,0 +1,91 @@
+"""What `python -m evaluation` can be told; every field is a key of the command line.
+
+Two commands share the decoding keys: evaluating a checkpoint on held-out data, and reading one page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from data_engine.command_line import ConfigError, one_of
+
+STEPS = ("predict", "score", "report")
+
+
+@dataclass
+class Decoding:
+    """How a checkpoint is run; greedy in every case."""
+
+    checkpoint: str = "???"
+    """Directory of a checkpoint in the released layout (what `python -m train export=true` writes)."""
+    max_new_tokens: int = 1024
+    """Longest answer in tokens; longer ones are cut off and counted as truncated."""
+    no_repeat_ngram_size: int = 0
+    """Forbids an n-gram of tokens to appear twice within `ngram_window`; 0: off (released code: 20 to 40)."""
+    ngram_window: int = 0
+    """Window of the n-gram ban in tokens; 0: the whole answer (released code: 50 to 90)."""
+    device: str = "auto"
+    """`auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`."""
+    dtype: str = "auto"
+    """`auto` (bfloat16 on a GPU, float32 elsewhere), `float32` or `bfloat16`."""
+
+    def __post_init__(self) -> None:
+        one_of("dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        at_least(1, max_new_tokens=self.max_new_tokens)
+        at_least(0, no_repeat_ngram_size=self.no_repeat_ngram_size, ngram_window=self.ngram_window)
+
+
+@dataclass
+class EvaluationConfig(Decoding):
+    """Predicts held-out samples, scores them and writes a report."""
+
+    data: str = "???"
+    """Held-out data: one dataset directory, or a directory of them."""
+    out: str = "???"
+    """Directory for predictions.jsonl, scores.json, summary.json and index.html."""
+    steps: list[str] = field(default_factory=lambda: list(STEPS))
+    """Which of predict, score and report to do; each goes on where it was interrupted."""
+    runs: list[str] = field(default_factory=list)
+    """Run directories of the training stages, in order, for loss curves and the stage table."""
+    measured: str = ""
+    """JSON file with what the launcher measured (seconds, peak_memory_gib, ...), copied into the summary."""
+    headline: str = "card"
+    """Dataset whose accuracies become the headline of summary.json; where it is missing, all together."""
+    samples: int = 200
+    """Samples per dataset, from the first one on; 0: all."""
+    modes: dict[str, str] = field(default_factory=dict)
+    """Resolution mode per task (card, page, ...), `default` for the rest; empty: as the checkpoint records."""
+    batch_size: int = 32
+    """Samples decoded at the same time."""
+    seed: int = 1
+    """Seed of the shuffled-image control."""
+    report_samples: int = 16
+    """Images shown per dataset: half of them the worst, half spread evenly over the rest."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for step in self.steps:
+            one_of("steps", step, STEPS)
+        if not self.steps:
+            raise ConfigError(f"steps=[] does nothing; name some of {', '.join(STEPS)}.")
+        at_least(1, batch_size=self.batch_size)
+        at_least(0, samples=self.samples, report_samples=self.report_samples)
+
+
+@dataclass
+class ReadConfig(Decoding):
+    """Reads one page and prints its text."""
+
+    read: str = "???"
+    """The page: a PNG, JPEG or WEBP file."""
+    prompt: str = "<image>\nFree OCR."
+    """What is asked about it; `<image>` stands for the page."""
+    mode: str = ""
+    """Resolution mode, such as base or gundam; empty: what the checkpoint records."""
+
+
+def at_least(least: int, **values: int) -> None:
+    """ConfigError for the first value below `least`."""
+    for key, value in values.items():
+        if value < least:
+            raise ConfigError(f"{key}={value} is not possible; it must be at least {least}.")

@@ -1,0 +1,137 @@
+"""predictions.jsonl: one line per answer of the model, appended whole, never rewritten.
+
+A line is the answer to one question: *this prompt, on the images of this sample, in this resolution mode*.
+The sample that lent the images (`image_key`) is usually the sample itself; in the shuffled-image control it
+is another one. Lines are appended with a single write each, so a kill leaves at most one torn line at the
+end, which the next opening cuts off. A side file remembers which checkpoint and which settings answered, so
+that answers of two models never end up in one file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from data_engine.command_line import ConfigError
+from data_engine.files import atomic_write_json
+
+PREDICTIONS_FILE = "predictions.jsonl"
+SETTINGS_FILE = "predictions.settings.json"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of the model."""
+
+    dataset: str
+    """Name of the dataset."""
+    key: str
+    """Sample whose prompt was asked."""
+    image_key: str
+    """Sample whose images were shown."""
+    prompt: str
+    """The prompt, with one `<image>` per image."""
+    mode: str
+    """Resolution mode the images were seen in."""
+    text: str
+    """What the model wrote, raw."""
+    finish_reason: str
+    """"stop" (end of text) or "length" (cut off at max_new_tokens)."""
+    prompt_tokens: int
+    """Tokens of the question, vision placeholders included."""
+    vision_tokens: int
+    """Placeholders among them."""
+    generated_tokens: int
+    """Tokens the model wrote."""
+    seconds: float
+    """This answer's share of its batch's time."""
+
+    @property
+    def question(self) -> Question:
+        return Question(self.dataset, self.image_key, self.prompt, self.mode)
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that a greedy answer depends on, given checkpoint and settings."""
+
+    dataset: str
+    image_key: str
+    prompt: str
+    mode: str
+
+
+class PredictionFile:
+    """The predictions of one checkpoint with one set of decoding settings."""
+
+    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
+        """Opens or begins `directory`/predictions.jsonl; ConfigError if other settings made its answers."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / PREDICTIONS_FILE
+        self._check_settings(directory / SETTINGS_FILE, settings)
+        self.answers: dict[Question, Prediction] = {p.question: p for p in read_predictions(self.path)}
+        _cut_torn_line(self.path)
+
+    def append(self, predictions: Iterable[Prediction]) -> None:
+        """Adds answers at the end of the file: one write per line, one fsync per call."""
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            for prediction in predictions:
+                line = json.dumps(asdict(prediction), ensure_ascii=False) + "\n"
+                os.write(descriptor, line.encode("utf-8", errors="replace"))
+                self.answers[prediction.question] = prediction
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _check_settings(self, path: Path, settings: dict[str, Any]) -> None:
+        """Every setting that both know must agree; new ones (another dataset) join the side file."""
+        stored: dict[str, Any] = {}
+        if path.exists():
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        elif self.path.exists():
+            raise ConfigError(
+                f"{self.path} has no {SETTINGS_FILE} beside it: its origin is unknown; choose another out=."
+            )
+        changed = [key for key in settings if key in stored and stored[key] != settings[key]]
+        if changed:
+            raise ConfigError(
+                f"{self.path} was made with another {', '.join(changed)}; "
+                "choose another out=, or delete that directory to predict again."
+            )
+        if settings.keys() - stored.keys():
+            atomic_write_json(path, stored | settings)
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Every whole line of a predictions file (none if there is no file); ConfigError names a wrong line."""
+    if not path.exists():
+        return []
+    names = {field.name for field in fields(Prediction)}
+    predictions = []
+    for number, line in enumerate(
+        path.read_bytes().split(b"\n")[:-1], start=1
+    ):  # what follows the last "\n" is torn
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
+        if not isinstance(record, dict) or set(record) != names:
+            raise ConfigError(
+                f"{path}, line {number}: not a prediction; expected the keys {', '.join(sorted(names))}"
+            )
+        predictions.append(Prediction(**record))
+    return predictions
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        os.truncate(path, whole)

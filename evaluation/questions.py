@@ -1,0 +1,74 @@
+"""Which questions an evaluation asks: every held-out sample once, and once with another sample's image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from data_engine.dataset import Dataset
+from evaluation.control import partners
+from evaluation.predictions import Question
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out sample: its truth, the question about it, and the control's question."""
+
+    index: int
+    """Position in its dataset."""
+    key: str
+    task: str
+    truth: str
+    question: Question
+    """Own prompt, own images."""
+    shuffled: Question | None = None
+    """Own prompt, images of another sample; None where there is no image or no other sample."""
+    shuffled_index: int | None = None
+    """Position of the sample that lends its images."""
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Resolution mode of each task."""
+
+    by_task: Mapping[str, str]
+    """Task to mode name."""
+    default: str
+    """Mode of every other task."""
+
+    def of(self, task: str) -> str:
+        return self.by_task.get(task, self.default)
+
+
+def cases_of(name: str, dataset: Dataset, samples: int, modes: Modes, seed: int) -> list[Case]:
+    """The first `samples` samples of a dataset (0: all) as cases; reads texts only, no image."""
+    count = min(samples, len(dataset)) if samples else len(dataset)
+    records = [dataset.read_text(index) for index in range(count)]
+    lenders = _lenders([(record.prompt, len(record.image_sizes)) for record in records], seed)
+    cases = []
+    for index, record in enumerate(records):
+        mode = modes.of(record.task)
+        other = lenders.get(index)
+        cases.append(
+            Case(
+                index=index,
+                key=record.key,
+                task=record.task,
+                truth=record.response,
+                question=Question(name, record.key, record.prompt, mode),
+                shuffled=None if other is None else Question(name, records[other].key, record.prompt, mode),
+                shuffled_index=other,
+            )
+        )
+    return cases
+
+
+def _lenders(records: Sequence[tuple[str, int]], seed: int) -> dict[int, int]:
+    """Sample to image lender, among samples with equally many images (a prompt names each of its images)."""
+    lender: dict[int, int] = {}
+    for images in sorted({images for _, images in records if images}):
+        members = [index for index, record in enumerate(records) if record[1] == images]
+        if len(members) >= 2:
+            partner = partners([records[index][0] for index in members], seed)
+            lender.update((member, members[other]) for member, other in zip(members, partner, strict=True))
+    return lender
