@@ -1,0 +1,205 @@
+"""The released layout, in and out, bit for bit.
+
+A checkpoint directory holds `config.json`, safetensors (one file, or several with an index) and the
+tokenizer's files. The only difference between our parameters and the file's tensors: routed experts are
+stacked here and single there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import DeepseekOCRConfig, ModelConfigError
+from .deepseek_ocr import DeepseekOCR
+
+WEIGHTS_NAME = "model-00001-of-000001.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+
+
+class CheckpointError(ValueError):
+    """A directory that is not a checkpoint in the released layout, or a target that cannot be written."""
+
+
+def released_tensors(name: str, parameter: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of the file that one of our parameters corresponds to, as views of it."""
+    stem, _, leaf = name.rpartition(".")
+    if not stem.endswith(".mlp.experts"):
+        yield name, parameter
+        return
+    for expert, weight in enumerate(parameter.unbind(0)):
+        if leaf == "gate_up_proj":
+            gate, up = weight.chunk(2, 0)
+            yield f"{stem}.{expert}.gate_proj.weight", gate
+            yield f"{stem}.{expert}.up_proj.weight", up
+        else:
+            yield f"{stem}.{expert}.down_proj.weight", weight
+
+
+def released_shapes(config: DeepseekOCRConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the file, sorted by name."""
+    with torch.device("meta"):
+        model = DeepseekOCR(config)
+    shapes = {
+        tensor_name: tuple(tensor.shape)
+        for name, parameter in model.named_parameters()
+        for tensor_name, tensor in released_tensors(name, parameter)
+    }
+    return dict(sorted(shapes.items()))
+
+
+def load(
+    directory: str | os.PathLike, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> DeepseekOCR:
+    """Read a checkpoint.
+
+    Args:
+        dtype: dtype of the parameters; None keeps the file's.
+
+    Raises:
+        CheckpointError: files are missing or damaged, or tensors are missing, unknown or wrongly shaped (all
+            counted, the first ten named).
+        ModelConfigError: config.json is not a DeepSeek-OCR config.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    with torch.device("meta"):
+        model = DeepseekOCR(config)
+    files = _tensor_files(directory)
+    _check_names(directory, model, files)
+    if dtype is None:
+        first = next(iter(files))
+        with _open(files[first]) as handle:
+            dtype = handle.get_tensor(first).dtype
+    model = model.to(dtype).to_empty(device=device)
+    targets = {
+        tensor_name: tensor
+        for name, parameter in model.named_parameters()
+        for tensor_name, tensor in released_tensors(name, parameter.data)
+    }
+    for path in sorted(set(files.values())):
+        with _open(path) as handle:
+            for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
+                targets[name].copy_(handle.get_tensor(name))
+    return model
+
+
+def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write `config.json`, the weights and their index; tokenizer files are the caller's.
+
+    Everything is written into a temporary directory beside the target and renamed at the end.
+
+    Raises:
+        CheckpointError: the target exists.
+    """
+    target = Path(directory)
+    if target.exists():
+        raise CheckpointError(
+            f"export target '{target}' exists; choose another directory or remove it first."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        temporary.chmod(0o755)
+        write_weights(dict(model.named_parameters()), temporary, dtype)
+        text = json.dumps(model.config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        (temporary / "config.json").write_text(text, encoding="utf-8")
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_weights(parameters: Mapping[str, Tensor], directory: Path, dtype: torch.dtype) -> None:
+    """Write the weights file and its index into an existing directory."""
+    tensors = {
+        tensor_name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, parameter in parameters.items()
+        for tensor_name, tensor in released_tensors(name, parameter)
+    }
+    # Views of one stacked parameter share memory, which the format refuses; a copy of each does not.
+    tensors = {name: tensor.clone() for name, tensor in sorted(tensors.items())}
+    save_file(tensors, directory / WEIGHTS_NAME, metadata={"format": "pt"})
+    index = {
+        "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
+        "weight_map": dict.fromkeys(tensors, WEIGHTS_NAME),
+    }
+    (directory / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(directory: str | os.PathLike) -> DeepseekOCRConfig:
+    """The config of a checkpoint directory."""
+    path = Path(directory) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"'{directory}' has no config.json; it is not a checkpoint in the released layout "
+            "(export one with `python -m train export=true run=... out=...`)."
+        )
+    try:
+        source = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"'{path}' is not JSON: {error}.") from error
+    if not isinstance(source, dict):
+        raise ModelConfigError(f"'{path}' does not hold a JSON object.")
+    return DeepseekOCRConfig.from_dict(source)
+
+
+def _tensor_files(directory: Path) -> dict[str, Path]:
+    """Tensor name -> file that holds it."""
+    index = directory / INDEX_NAME
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        missing = sorted({name for name in names.values() if not (directory / name).is_file()})
+        if missing:
+            raise CheckpointError(f"'{directory}' lacks {', '.join(missing)}, which its index names.")
+        return {tensor: directory / name for tensor, name in names.items()}
+    paths = sorted(directory.glob("*.safetensors"))
+    if not paths:
+        raise CheckpointError(f"'{directory}' has no safetensors file; it is not a checkpoint.")
+    files: dict[str, Path] = {}
+    for path in paths:
+        with _open(path) as handle:
+            files.update(dict.fromkeys(handle.keys(), path))
+    return files
+
+
+def _open(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"'{path}' is damaged or not a safetensors file: {error}.") from error
+
+
+def _check_names(directory: Path, model: DeepseekOCR, files: Mapping[str, Path]) -> None:
+    wanted = {
+        tensor_name: tuple(tensor.shape)
+        for name, parameter in model.named_parameters()
+        for tensor_name, tensor in released_tensors(name, parameter)
+    }
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(set(files.values())):
+        with _open(path) as handle:
+            for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
+                found[name] = tuple(handle.get_slice(name).get_shape())
+    problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
+    problems += [f"unknown {name}" for name in sorted(found.keys() - wanted.keys())]
+    problems += [
+        f"{name} is {list(found[name])} instead of {list(wanted[name])}"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name] != found[name]
+    ]
+    if problems:
+        shown = "; ".join(problems[:10])
+        raise CheckpointError(
+            f"'{directory}' does not fit its config.json in {len(problems)} tensors: {shown}"
+            f"{'; …' if len(problems) > 10 else ''}."
+        )
