@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -39,10 +40,9 @@ def compact_language_model(name: str | os.PathLike, vocab_size: int) -> OPTForCa
         ModelConfigError: neither a preset nor a directory, or the vocabularies differ.
     """
     if str(name) in _SIZES:
-        config = OPTConfig(
-            vocab_size=vocab_size, dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, layerdrop=0.0,
-            bos_token_id=0, eos_token_id=1, pad_token_id=2, **_SIZES[str(name)],
-        )  # fmt: skip
+        settings: dict[str, Any] = dict(_SIZES[str(name)], vocab_size=vocab_size)
+        # No dropout: the data is seen once or twice.
+        config = OPTConfig(dropout=0.0, attention_dropout=0.0, layerdrop=0.0, **settings)
         return OPTForCausalLM(config)
     if not (Path(name) / "config.json").is_file():
         raise ModelConfigError(

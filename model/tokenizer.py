@@ -83,3 +83,10 @@ class Tokenizer:
     def decode(self, ids: list[int], skip_special: bool = False) -> str:
         """Text of ids. Special tokens are kept by default: tables and boxes are made of them."""
         return self._backend.decode(ids, skip_special_tokens=skip_special)
+
+
+def _special_id(backend: FastTokenizer, token: str, origin: str) -> int:
+    number = backend.token_to_id(token)
+    if number is None:
+        raise TokenizerError(f"{origin} has no token {token}; it is not a DeepSeek-OCR tokenizer.")
+    return number
