@@ -37,13 +37,10 @@ class Tokenizer:
         self._backend = backend
         self.fingerprint = fingerprint
         """sha256 of tokenizer.json."""
-        ids = {token: backend.token_to_id(token) for token in (BEGIN, END, PAD, IMAGE)}
-        missing = [token for token, number in ids.items() if number is None]
-        if missing:
-            raise TokenizerError(
-                f"{origin} has no token {', '.join(missing)}; it is not a DeepSeek-OCR tokenizer."
-            )
-        self.bos_id, self.eos_id, self.pad_id, self.image_id = (ids[t] for t in (BEGIN, END, PAD, IMAGE))
+        self.bos_id = _special_id(backend, BEGIN, origin)
+        self.eos_id = _special_id(backend, END, origin)
+        self.pad_id = _special_id(backend, PAD, origin)
+        self.image_id = _special_id(backend, IMAGE, origin)
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         first, rest = IMAGE[:1], IMAGE[1:]
         self._spelled_image = self._encode(first) + self._encode(rest)
