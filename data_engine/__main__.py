@@ -1,0 +1,142 @@
+"""`python -m data_engine kind=card samples=20000 seed=1 workers=2 out=data/train/card`: see --help."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any
+
+from data_engine.command_line import help_text, run
+from data_engine.dataset import DamagedSampleError
+from data_engine.errors import ConfigError, in_range
+from data_engine.kinds import KINDS, kind_named
+from data_engine.run import Plan, make_dataset, skipped_report
+
+DESCRIPTION = """\
+Makes datasets of images and texts, as WebDataset shards with an index and a manifest.
+
+  python -m data_engine kind=card samples=20000 seed=1 workers=2 out=data/train/card
+  python -m data_engine verify=data/train/card"""
+
+
+@dataclass
+class Command:
+    """One of kind=, verify=, assets= says what to do."""
+
+    kind: str | None = None
+    """Make a dataset of this kind; it needs out=DIR."""
+    verify: str | None = None
+    """Check a dataset, or a directory of datasets: every checksum, count and image; draws a contact sheet."""
+    assets: str | None = None
+    """assets=fetch gets ECharts and the Chinese font through npm, into .assets/ (or $DATA_ENGINE_ASSETS)."""
+    samples: int = 1000
+    """How many samples; those that are skipped by rule count too."""
+    seed: int = 0
+    """Another seed, other samples. The same seed gives the same bytes, whatever the number of workers."""
+    workers: int = 1
+    """Processes that render."""
+    out: str | None = None
+    """The directory to make. A finished dataset is never overwritten, an unfinished one is finished."""
+    shard_samples: int = 1000
+    """Samples per shard."""
+    sheet: str | None = None
+    """Where verify= draws its contact sheet; null: beside the dataset, as NAME-contact-sheet.png."""
+
+
+def schema_of(arguments: list[str]) -> type:
+    """The command with the options of the kind that was asked for."""
+    name = next((a.removeprefix("kind=").strip("'\"") for a in arguments if a.startswith("kind=")), None)
+    if name is None:
+        return Command
+    options = kind_named(name).options
+    made = make_dataclass("Command", [("options", options, field(default_factory=options))], bases=(Command,))
+    made.__module__, made.__qualname__ = __name__, f"Command_{name}"
+    return made
+
+
+def options_help() -> str:
+    """The options of every kind."""
+    parts = []
+    for name, kind in KINDS.items():
+        summary = (kind.options.__doc__ or "").strip().splitlines()[0]
+        text = "\n".join(
+            f"  options.{line[2:]}" if line[2:3] != " " else line
+            for line in help_text(kind.options).splitlines()
+        )
+        parts.append(f"Options of kind={name}: {summary}\n\n{text}")
+    return "\n\n".join(parts)
+
+
+def main(command: Any) -> None:
+    chosen = [name for name in ("kind", "verify", "assets") if getattr(command, name) is not None]
+    if len(chosen) != 1:
+        raise ConfigError("give exactly one of kind=KIND, verify=DIR and assets=fetch (see --help).")
+    if command.kind is not None:
+        make(command)
+
+
+def make(command: Any) -> None:
+    if command.out is None:
+        raise ConfigError("out is required: give out=DIR, the directory to make.")
+    in_range("samples", command.samples, 1, 10**9)
+    in_range("workers", command.workers, 1, 1024)
+    in_range("shard_samples", command.shard_samples, 1, 10**6)
+    in_range("seed", command.seed, 0, 2**63 - 1)
+    plan = Plan(
+        kind=command.kind,
+        options=command.options,
+        samples=command.samples,
+        seed=command.seed,
+        shard_samples=command.shard_samples,
+        directory=Path(command.out),
+    )
+    progress = Progress(command.kind)
+    outcome = make_dataset(plan, command.workers, progress)
+    progress.finish()
+    for line in skipped_report(outcome.skipped):
+        print(line)
+    again = f", {outcome.reused_shards} shards were there already" if outcome.reused_shards else ""
+    samples, shards = outcome.manifest["samples"], len(outcome.manifest["shards"])
+    print(f"{plan.directory}: {samples} samples in {shards} shards{again}")
+
+
+class Progress:
+    """A line that renews itself on a terminal; elsewhere a plain line now and then."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._start = time.monotonic()
+        self._first: int | None = None
+        self._printed = -1e9
+        self._terminal = sys.stderr.isatty()
+
+    def __call__(self, done: int, samples: int, skipped: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done  # what an earlier run made does not count for the rate
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        left = f", {(samples - done) / rate:.0f} s left" if rate > 0 and done < samples else ""
+        dropped = f", {skipped} skipped" if skipped else ""
+        line = f"{self._kind}: {done}/{samples} samples, {rate:.0f}/s{left}{dropped}"
+        if self._terminal:
+            sys.stderr.write(f"\r{line:<78}")
+            sys.stderr.flush()
+        elif now - self._printed >= 10 or done == samples:
+            sys.stderr.write(f"{line}\n")
+            self._printed = now
+
+    def finish(self) -> None:
+        if self._terminal:
+            sys.stderr.write("\n")
+
+
+if __name__ == "__main__":
+    run(
+        main,
+        schema_of,
+        description=DESCRIPTION,
+        details=options_help,
+        expected=(DamagedSampleError,),
+    )

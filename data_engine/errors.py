@@ -1,0 +1,44 @@
+"""The error that is for the user, and the sentences it is made of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class ConfigError(Exception):
+    """Something that the user asked for is not possible. The message is one sentence for the user."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence: "; did you mean 'x'?" when a known word is near, else all that is possible."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if not close:
+        leaves = {name.rpartition(".")[2]: name for name in names}
+        close = [leaves[leaf] for leaf in difflib.get_close_matches(word.rpartition(".")[2], leaves, n=1)]
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; possible: {', '.join(names)}."
+
+
+def one_of(key: str, value: object, choices: Iterable[str]) -> None:
+    """ConfigError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise ConfigError(f"{key}={value} is not possible{nearest(str(value), choices)}")
+
+
+def in_range(key: str, value: float, low: float, high: float) -> None:
+    """ConfigError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{key}={value} is not possible: give a number from {low} to {high}.")
+
+
+def span(key: str, value: Sequence[float], low: float, high: float) -> None:
+    """ConfigError unless `value` is [min, max] with low <= min <= max <= high."""
+    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+        shown = ",".join(str(part) for part in value)
+        raise ConfigError(
+            f"{key}=[{shown}] is not possible: give [MIN,MAX] with {low} <= MIN <= MAX <= {high}."
+        )

@@ -1,0 +1,57 @@
+"""What every renderer gives, and the pictures it gives it with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_engine.random_stream import Draws
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One encoded image."""
+
+    data: bytes
+    format: str
+    """"png" or "jpg"."""
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A sample before it has a key."""
+
+    pictures: tuple[Picture, ...]
+    prompt: str
+    response: str
+    renderer: str
+    """What drew it: "card", "echarts", "matplotlib", ..."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """More for the provenance."""
+
+
+class NoSampleError(Exception):
+    """By rule this index has no sample. `reason` is counted, `place` tells the user where the cause is."""
+
+    def __init__(self, reason: str, place: str) -> None:
+        super().__init__(f"{reason}: {place}")
+        self.reason = reason
+        self.place = place
+
+
+class Renderer(ABC):
+    """Made once per process and configuration; `render` is a pure function of its draws."""
+
+    @abstractmethod
+    def render(self, draws: Draws) -> Rendered:
+        """The sample of `draws.index`. Raises NoSampleError when there is none by rule."""
+
+    def versions(self) -> dict[str, str]:
+        """What besides the options decides the bytes: library versions, hashes of assets and of input files."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 - most renderers hold nothing that needs closing
+        """Let go of what the renderer holds."""

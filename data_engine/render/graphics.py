@@ -1,0 +1,82 @@
+"""The one place where skia is imported, with what every renderer needs of it: surfaces and fonts.
+
+RDKit's drawing is imported first, on purpose: when skia is loaded before it, the first molecule that RDKit
+draws corrupts the heap and aborts the process (both carry a FreeType). The other order is sound.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+import rdkit.Chem.Draw.rdMolDraw2D  # noqa: F401  isort:skip
+import skia  # isort:skip
+
+LATIN_FONTS = {
+    ("sans", False): "DejaVuSans.ttf",
+    ("sans", True): "DejaVuSans-Bold.ttf",
+    ("serif", False): "DejaVuSerif.ttf",
+    ("serif", True): "DejaVuSerif-Bold.ttf",
+    ("mono", False): "DejaVuSansMono.ttf",
+    ("mono", True): "DejaVuSansMono-Bold.ttf",
+}
+
+
+@functools.cache
+def latin_font_file(family: str, bold: bool) -> Path:
+    """The DejaVu file that matplotlib's wheel carries: the same bytes on every machine, no fontconfig."""
+    specification = importlib.util.find_spec("matplotlib")
+    assert specification is not None and specification.origin is not None
+    return Path(specification.origin).parent / "mpl-data" / "fonts" / "ttf" / LATIN_FONTS[family, bold]
+
+
+@functools.cache
+def _font_manager() -> skia.FontMgr:
+    return skia.FontMgr.New_Custom_Empty()  # the default one reads the machine's fontconfig
+
+
+@functools.cache
+def typeface(path: Path) -> skia.Typeface:
+    face = _font_manager().makeFromFile(str(path))
+    if face is None:
+        raise ValueError(f"skia cannot read the font {path}.")
+    return face
+
+
+@functools.lru_cache(maxsize=512)
+def font(path: Path, pixels: float) -> skia.Font:
+    """A font at a size in pixels: anti-aliased, placed to a fraction of a pixel, no hinting."""
+    made = skia.Font(typeface(path), pixels)
+    made.setEdging(skia.Font.Edging.kAntiAlias)
+    made.setSubpixel(True)
+    made.setHinting(skia.FontHinting.kNone)
+    return made
+
+
+def gray_surface(width: int, height: int) -> tuple[np.ndarray, skia.Surface]:
+    """An 8-bit gray picture [H, W] and the surface that draws straight into it."""
+    pixels = np.empty((height, width), np.uint8)
+    info = skia.ImageInfo.Make(width, height, skia.kGray_8_ColorType, skia.kOpaque_AlphaType)
+    return pixels, skia.Surface.MakeRasterDirect(info, pixels, width)
+
+
+def color_surface(width: int, height: int) -> tuple[np.ndarray, skia.Surface]:
+    """An RGBA picture [H, W, 4] (opaque) and the surface that draws straight into it."""
+    pixels = np.empty((height, width, 4), np.uint8)
+    info = skia.ImageInfo.Make(width, height, skia.kRGBA_8888_ColorType, skia.kOpaque_AlphaType)
+    return pixels, skia.Surface.MakeRasterDirect(info, pixels, width * 4)
+
+
+def graphics_versions() -> dict[str, str]:
+    """Versions of the libraries that decide the pixels and bytes of every renderer."""
+    versions = versions_of("skia-python", "fpng", "opencv-python-headless", "numpy")
+    return {**versions, "zlib": zlib.ZLIB_RUNTIME_VERSION}
+
+
+def versions_of(*distributions: str) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in distributions}
