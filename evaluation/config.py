@@ -22,8 +22,8 @@ class Decoding:
     """Longest answer in tokens; longer ones are cut off and counted as truncated."""
     no_repeat_ngram_size: int = 0
     """Forbids an n-gram of tokens to appear twice within `ngram_window`; 0: off (released code: 20 to 40)."""
-    ngram_window: int = 0
-    """Window of the n-gram ban in tokens; 0: the whole answer (released code: 50 to 90)."""
+    ngram_window: int = 90
+    """Window of the n-gram ban in tokens (released code: 50 to 90)."""
     device: str = "auto"
     """`auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`."""
     dtype: str = "auto"
@@ -31,8 +31,8 @@ class Decoding:
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, ("auto", "float32", "bfloat16"))
-        at_least(1, max_new_tokens=self.max_new_tokens)
-        at_least(0, no_repeat_ngram_size=self.no_repeat_ngram_size, ngram_window=self.ngram_window)
+        at_least(1, max_new_tokens=self.max_new_tokens, ngram_window=self.ngram_window)
+        at_least(0, no_repeat_ngram_size=self.no_repeat_ngram_size)
 
 
 @dataclass

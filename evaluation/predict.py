@@ -24,8 +24,7 @@ from evaluation.config import Decoding
 from evaluation.predictions import Prediction, PredictionFile, Question
 from evaluation.questions import Case
 from model.deepseek_ocr import DeepseekOCR
-from model.generate import Generation, generate
-from model.sequence import TEXT, build_sequence
+from model.generate import Generation, RepetitionBan, generate
 from model.tokenizer import Tokenizer
 from model.views import open_image, resolution_mode, view_plan
 
@@ -64,17 +63,17 @@ class Reader:
             images,
             resolution_mode(mode),
             max_new_tokens=self.decoding.max_new_tokens,
-            no_repeat_ngram_size=self.decoding.no_repeat_ngram_size,
-            ngram_window=self.decoding.ngram_window,
+            repetition_ban=self.repetition_ban,
             batch_size=len(prompts),
         )
 
-    def question_tokens(self, prompt: str, sizes: Sequence[tuple[int, int]], mode: str) -> tuple[int, int]:
-        """(all tokens, vision placeholders among them) of a prompt with images of these (width, height)."""
-        resolution = resolution_mode(mode)
-        layouts = [view_plan(width, height, resolution).layout() for width, height in sizes]
-        sequence = build_sequence(self.tokenizer, prompt, layouts)
-        return len(sequence), int((sequence.vision_code != TEXT).sum())
+    @property
+    def repetition_ban(self) -> RepetitionBan | None:
+        """The n-gram ban, with the released code's exception for table cells; None when it is off."""
+        if not self.decoding.no_repeat_ngram_size:
+            return None
+        cells = frozenset(self.tokenizer.encode("<td>") + self.tokenizer.encode("</td>"))
+        return RepetitionBan(self.decoding.no_repeat_ngram_size, self.decoding.ngram_window, cells)
 
 
 def checkpoint_directory(path: str) -> Path:
@@ -166,11 +165,11 @@ def _answer(reader: Reader, dataset: Dataset, batch: Sequence[_Job]) -> list[Pre
     samples = [dataset.read(job.image_index) for job in batch]
     images = [[open_image(image) for image in sample.images] for sample in samples]
     mode = batch[0].question.mode
+    resolution = resolution_mode(mode)
     answers = reader.answer([job.question.prompt for job in batch], images, mode)
     seconds = (time.perf_counter() - started) / len(batch)
     predictions = []
     for job, sample, answer in zip(batch, samples, answers, strict=True):
-        tokens, vision_tokens = reader.question_tokens(job.question.prompt, sample.image_sizes, mode)
         predictions.append(
             Prediction(
                 dataset=job.question.dataset,
@@ -180,8 +179,8 @@ def _answer(reader: Reader, dataset: Dataset, batch: Sequence[_Job]) -> list[Pre
                 mode=mode,
                 text=answer.text,
                 finish_reason=answer.finish_reason,
-                prompt_tokens=tokens,
-                vision_tokens=vision_tokens,
+                prompt_tokens=answer.prompt_tokens,
+                vision_tokens=sum(len(view_plan(*size, resolution).layout()) for size in sample.image_sizes),
                 generated_tokens=len(answer.token_ids),
                 seconds=round(seconds, 4),
             )
