@@ -1,0 +1,251 @@
+"""From the configuration to the list of layers: which model, at which sizes, what is frozen, how it starts.
+
+What is special here:
+- A layer is described without being built, so that each process builds only its own stage, and the stage table
+  of the full-size model needs no memory (parameters are counted on the meta device).
+- Random initialisation is seeded per layer: the weights are the same however the model is cut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+
+from model.clip import ClipEncoder
+from model.config import DeepseekOCRConfig, ModelConfigError
+from model.decoder import DecoderLayer, RmsNorm, initialise_language
+from model.deepencoder import Projector, initialise_encoder
+from model.deepseek_ocr import initialise_ends
+from model.encoder_lm import compact_language_model
+from model.sam import SamVisionTokenizer
+from train.config import ConfigError, ModelChoice, SequenceShape, TrainConfig, require
+from train.cut import LayerInfo
+from train.pipeline_layers import (
+    CompactLanguageModelStage,
+    DecoderLayerStage,
+    EmbeddingStage,
+    GlobalEncoderStage,
+    HeadStage,
+    LayoutCache,
+    StageLayer,
+    VisionTokenizerStage,
+)
+
+
+@dataclass(frozen=True)
+class PipelineLayer:
+    """One layer: what the cut needs to know of it, and how to build it in the process that holds it."""
+
+    info: LayerInfo
+    build: Callable[[], StageLayer]
+
+
+def model_config(choice: ModelChoice, vocab_size: int, image_token_id: int) -> DeepseekOCRConfig:
+    """Sizes of the model for a tokenizer.
+
+    Raises:
+        ConfigError: unknown preset, no config.json, or a tokenizer that does not fit the model.
+    """
+    try:
+        if choice.directory:
+            path = Path(choice.directory) / "config.json"
+            require(path.is_file(), f"model.directory={choice.directory} holds no config.json.")
+            config = DeepseekOCRConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            require(
+                vocab_size <= config.language.vocab_size and image_token_id == config.image_token_id,
+                f"the tokenizer has {vocab_size} tokens with <image> = {image_token_id}, but {path} is made for "
+                f"{config.language.vocab_size} tokens with <image> = {config.image_token_id}; use its tokenizer.",
+            )
+        else:
+            config = DeepseekOCRConfig.preset(choice.preset).with_vocabulary(vocab_size, image_token_id)
+    except (ModelConfigError, json.JSONDecodeError) as error:
+        raise ConfigError(f"model: {error}") from error
+    if choice.balance_loss >= 0:
+        language = dataclasses.replace(config.language, aux_loss_alpha=choice.balance_loss)
+        config = dataclasses.replace(config, language=language)
+    return config
+
+
+def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int) -> list[PipelineLayer]:
+    """All layers of the run's model, in order, with what `freeze` names frozen.
+
+    Raises:
+        ConfigError: `freeze` names nothing of this model, or leaves nothing to train.
+    """
+    builders = _stage_1(config, model, data_parallel_size) if config.model.architecture == "encoder_lm" else (
+        _stage_2(config, model, data_parallel_size)
+    )
+    layers = []
+    names: list[str] = []
+    flows = False  # whether a gradient has any reason to come back through the output of a layer
+    for number, (name, kind, build) in enumerate(builders):
+        with torch.device("meta"):
+            counted = build(number, False)
+        _freeze(counted, config.freeze)
+        names += [parameter for parameter, _ in counted.named_checkpoint_parameters()]
+        trainable = sum(p.numel() for p in counted.parameters() if p.requires_grad)
+        flows = flows or trainable > 0
+        info = LayerInfo(
+            name=name,
+            kind=kind,
+            parameters=sum(p.numel() for p in counted.parameters()),
+            trainable=trainable,
+            flops=_flops(counted, kind, model, config.sequence, trainable > 0),
+        )
+        layers.append(PipelineLayer(info, _frozen_builder(build, number, not flows, config.freeze)))
+    require(flows, f"freeze={config.freeze} leaves nothing to train.")
+    for prefix in config.freeze:
+        require(
+            any(_matches(name, prefix) for name in names),
+            f"freeze names '{prefix}', but no parameter of {config.model.architecture} begins so; "
+            f"possible: {', '.join(sorted({'.'.join(name.split('.')[:2]) for name in names}))}.",
+        )
+    return layers
+
+
+_Build = Callable[[int, bool], StageLayer]
+
+
+def _frozen_builder(
+    build: _Build, number: int, bit_cast: bool, freeze: Sequence[str]
+) -> Callable[[], StageLayer]:
+    def built() -> StageLayer:
+        layer = build(number, bit_cast)
+        _freeze(layer, freeze)
+        return layer
+
+    return built
+
+
+def _matches(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def _freeze(layer: StageLayer, prefixes: Sequence[str]) -> None:
+    for name, parameter in layer.named_checkpoint_parameters():
+        if any(_matches(name, prefix) for prefix in prefixes):
+            parameter.requires_grad_(False)
+
+
+def _encoder(config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int) -> list[tuple[str, str, _Build]]:
+    """The two layers that both training stages begin with."""
+    budget = config.sequence.vision_tokens
+
+    def tokenizer(number: int, bit_cast: bool) -> StageLayer:
+        sam_model = SamVisionTokenizer(model.sam)
+        with torch.device("meta"):  # the initialiser wants both halves; the other one costs nothing here
+            other = ClipEncoder(model.clip)
+        initialise_encoder(sam_model, other, _generator(config.seed, number))
+        return VisionTokenizerStage(sam_model, budget, bit_cast)
+
+    def global_encoder(number: int, bit_cast: bool) -> StageLayer:
+        vision_model = ClipEncoder(model.clip)
+        with torch.device("meta"):
+            other = SamVisionTokenizer(model.sam)
+        generator = _generator(config.seed, number)
+        initialise_encoder(other, vision_model, generator)
+        projector = Projector(model.projector_input, hidden_size)
+        stage = GlobalEncoderStage(vision_model, projector, budget, bit_cast)
+        initialise_language(projector, model.language, generator)
+        initialise_ends(stage.image_newline, stage.view_seperator, generator)
+        return stage
+
+    return [
+        ("vision tokenizer", "vision_tokenizer", tokenizer),
+        ("global encoder", "global_encoder", global_encoder),
+    ]
+
+
+def _stage_1(
+    config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
+) -> list[tuple[str, str, _Build]]:
+    def compact() -> nn.Module:
+        return compact_language_model(config.model.language_model, model.language.vocab_size)
+
+    def language_model(number: int, bit_cast: bool) -> StageLayer:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed(config.seed, number))
+            return CompactLanguageModelStage(compact(), config.micro_batches, data_parallel_size)
+
+    try:
+        with torch.device("meta"):
+            hidden_size = compact().lm_head.in_features
+    except ModelConfigError as error:
+        raise ConfigError(f"model.language_model: {error}") from error
+    return [
+        *_encoder(config, model, hidden_size),
+        ("compact language model", "language_model", language_model),
+    ]
+
+
+def _stage_2(
+    config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
+) -> list[tuple[str, str, _Build]]:
+    language = model.language
+    layouts = LayoutCache(language)
+
+    def embedding(number: int, bit_cast: bool) -> StageLayer:
+        stage = EmbeddingStage(nn.Embedding(language.vocab_size, language.hidden_size))
+        initialise_language(stage, language, _generator(config.seed, number))
+        return stage
+
+    def decoder(index: int) -> _Build:
+        def build(number: int, bit_cast: bool) -> StageLayer:
+            layer = DecoderLayer(language, index)
+            initialise_language(layer, language, _generator(config.seed, number))
+            stage = DecoderLayerStage(layer, index, layouts)
+            if stage.experts is not None:
+                # The engine divides the loss by the micro-batches; the injected gradient must follow.
+                stage.experts.balance_scale = 1.0 / config.micro_batches
+            return stage
+
+        return build
+
+    def head(number: int, bit_cast: bool) -> StageLayer:
+        norm = RmsNorm(language.hidden_size, language.rms_norm_eps)
+        lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
+        stage = HeadStage(norm, lm_head, config.micro_batches, data_parallel_size)
+        initialise_language(stage, language, _generator(config.seed, number))
+        return stage
+
+    return [
+        *_encoder(config, model, language.hidden_size),
+        ("embedding", "embedding", embedding),
+        *((f"decoder {index}", "decoder", decoder(index)) for index in range(language.num_hidden_layers)),
+        ("head", "head", head),
+    ]
+
+
+def _seed(seed: int, number: int) -> int:
+    return seed * 1_000_003 + number
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(seed, number))
+
+
+def _flops(
+    layer: StageLayer, kind: str, model: DeepseekOCRConfig, shape: SequenceShape, trained: bool
+) -> float:
+    """Estimate for a full micro-batch: 2 per weight and row it multiplies, twice more for a backward pass.
+
+    Attention scores are left out; they are small beside the products at these lengths.
+    """
+    rows = {
+        "vision_tokenizer": shape.patches,
+        "global_encoder": shape.vision_tokens,
+        "embedding": 0,
+    }.get(kind, shape.tokens)
+    language = model.language
+    active = 0.0
+    for name, parameter in layer.named_parameters():
+        share = language.num_experts_per_tok / language.n_routed_experts if ".experts." in name else 1.0
+        if parameter.ndim >= 2 and not name.endswith(("pos_embed", "patch_embedding.weight")):
+            active += parameter.numel() * share
+    return 2.0 * active * rows * (3 if trained else 1)

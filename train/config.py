@@ -1,0 +1,313 @@
+"""The run, as one tree of dataclasses: what can be set, in which unit, and what is refused before anything starts.
+
+What is special here:
+- Every rank composes the same tree and checks it before a process group exists; a bad value is one sentence
+  that names the key, the value and the fix.
+- The schedule, the mixture and the modes are functions of the step number alone, so a resumed run needs no
+  state for them.
+
+Keys are set on the command line (`optimizer.learning_rate=1e-4`), in `configs/experiment/*.yaml`, or here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_engine.command_line import ConfigError
+
+PRECISIONS = ("fp32", "bf16")
+SCHEDULES = ("constant", "cosine", "step")
+ARCHITECTURES = ("encoder_lm", "deepseek_ocr")
+WANDB_MODES = ("disabled", "offline", "online")
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise `ConfigError` with this one sentence unless the condition holds."""
+    if not condition:
+        raise ConfigError(sentence)
+
+
+@dataclass
+class ModelChoice:
+    """Which model is trained, and at which sizes."""
+
+    architecture: str = "deepseek_ocr"
+    """`encoder_lm` (stage 1: DeepEncoder with a compact language model) or `deepseek_ocr` (stage 2)."""
+    preset: str = "nano"
+    """Sizes by name: nano, small or deepseek_ocr_3b."""
+    directory: str = ""
+    """A directory with a released-layout config.json; its sizes replace the preset's."""
+    language_model: str = "nano"
+    """Stage 1 only: the compact OPT, by preset (nano, opt_125m) or as a local directory in HF layout."""
+    balance_loss: float = -1.0
+    """Weight of the experts' balance loss; -1 keeps what the model's config says (released: 0.001)."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.architecture in ARCHITECTURES,
+            f"model.architecture={self.architecture} is unknown; choose one of {', '.join(ARCHITECTURES)}.",
+        )
+
+
+@dataclass
+class SequenceShape:
+    """One micro-batch = one packed sequence with these fixed budgets; every buffer has one shape all run long."""
+
+    tokens: int = 256
+    """Token places T of a packed sequence, vision tokens included."""
+    patches: int = 1024
+    """Budget P of 16 × 16 pixel patches over all views of a pack (a 128 px view takes 64)."""
+    views: int = 32
+    """Budget K of views (tiles and global views) of a pack."""
+    vision_tokens: int = 128
+    """Budget V of vision tokens of a pack (a 128 px view gives 4)."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "patches", "views", "vision_tokens"):
+            value = getattr(self, name)
+            require(value > 0, f"sequence.{name}={value} must be positive.")
+
+
+@dataclass
+class MixturePhase:
+    """Which share of the samples each dataset gives, up to a step."""
+
+    until_step: int = -1
+    """First step that is no longer in this phase; -1 (last phase only) means the end of the run."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Dataset name -> weight; empty means every dataset by its size."""
+
+
+@dataclass
+class Parallelism:
+    """How the processes are used: pipeline stages × data-parallel replicas = number of processes."""
+
+    pipeline_stages: int = 1
+    """Stages that the model is cut into; the number of processes must be a multiple of it."""
+    cut: Any = "balanced"
+    """`paper`, `balanced`, or the first layer of every later stage as a list, e.g. [1,2,5]."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.pipeline_stages >= 1,
+            f"parallel.pipeline_stages={self.pipeline_stages} must be at least 1 (1 means no pipeline).",
+        )
+        if isinstance(self.cut, str):
+            require(
+                self.cut in ("paper", "balanced"),
+                f"parallel.cut={self.cut} is unknown; choose paper, balanced or a list such as [1,2,5].",
+            )
+        else:
+            require(
+                isinstance(self.cut, list) and all(isinstance(i, int) and i > 0 for i in self.cut),
+                f"parallel.cut={self.cut} must be paper, balanced or a list of positive layer numbers.",
+            )
+            require(
+                len(self.cut) == self.pipeline_stages - 1 and self.cut == sorted(set(self.cut)),
+                f"parallel.cut={self.cut} must hold {self.pipeline_stages - 1} rising layer numbers, one for every "
+                f"boundary between the parallel.pipeline_stages={self.pipeline_stages} stages.",
+            )
+
+
+@dataclass
+class OptimizerSettings:
+    """AdamW and its learning-rate schedule."""
+
+    learning_rate: float = 1e-3
+    """Highest learning rate, reached after warm-up."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    """Decay of the first and second moment."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled decay of matrices; biases, norms, embeddings and positions are not decayed."""
+    clip: float = 1.0
+    """Largest norm of the gradient over all stages; 0 turns clipping off."""
+    schedule: str = "cosine"
+    """`constant`, `cosine` (to `final_ratio` at the last step) or `step` (times `step_factor` at milestones)."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly."""
+    final_ratio: float = 0.1
+    """Cosine: learning rate at the last step, as a share of the highest."""
+    milestones: list[float] = field(default_factory=list)
+    """Step schedule: where the rate falls, as shares of `steps` (0.5 = half-way)."""
+    step_factor: float = 0.1
+    """Step schedule: factor applied at every milestone."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.schedule in SCHEDULES,
+            f"optimizer.schedule={self.schedule} is unknown; choose one of {', '.join(SCHEDULES)}.",
+        )
+        require(self.learning_rate > 0, f"optimizer.learning_rate={self.learning_rate} must be positive.")
+        require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"optimizer.betas={self.betas} must be two numbers from 0 up to, not including, 1.",
+        )
+        require(self.clip >= 0, f"optimizer.clip={self.clip} must be 0 (off) or positive.")
+        require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative.")
+        require(
+            0 <= self.final_ratio <= 1, f"optimizer.final_ratio={self.final_ratio} must lie between 0 and 1."
+        )
+        require(
+            all(0 < share < 1 for share in self.milestones) and self.milestones == sorted(self.milestones),
+            f"optimizer.milestones={self.milestones} must be rising shares of the run between 0 and 1.",
+        )
+
+
+@dataclass
+class CheckpointPlan:
+    """When the run saves itself and what it keeps."""
+
+    every: int = 200
+    """Steps between checkpoints; the last step is always saved."""
+    keep_last: int = 2
+    """Newest checkpoints kept."""
+    keep_every: int = 0
+    """Also keep checkpoints at multiples of this step; 0 keeps none of them."""
+
+    def __post_init__(self) -> None:
+        require(self.every > 0, f"checkpoint.every={self.every} must be positive.")
+        require(
+            self.keep_last >= 1, f"checkpoint.keep_last={self.keep_last} must keep at least 1 checkpoint."
+        )
+
+
+@dataclass
+class Logging:
+    """What is written while the run goes on."""
+
+    every: int = 10
+    """Steps between two lines of metrics.jsonl and log.txt."""
+    wandb: str = "disabled"
+    """`disabled`, `offline` (files only, no account) or `online`."""
+    project: str = "deepseek-ocr"
+    """wandb project."""
+
+    def __post_init__(self) -> None:
+        require(self.every > 0, f"logging.every={self.every} must be positive.")
+        require(
+            self.wandb in WANDB_MODES,
+            f"logging.wandb={self.wandb} is unknown; choose one of {', '.join(WANDB_MODES)}.",
+        )
+
+
+@dataclass
+class TrainConfig:
+    """One run of either training stage, or one of the actions beside it (tokenizer, export, plan, data_report)."""
+
+    data: str = ""
+    """Directory with one dataset or several (each with manifest.json)."""
+    run: str = ""
+    """Run directory; the same command given again goes on from its last checkpoint."""
+    tokenizer: str = ""
+    """Directory with tokenizer.json; the word `true` is an action: train a small tokenizer from `data` into `out`."""
+    init: str = ""
+    """Where weights start from: a run directory, a checkpoint in one, or a released-layout model; empty: random."""
+    out: str = ""
+    """Target of an action (tokenizer, export); must not exist yet."""
+    seed: int = 1
+    """Seed of initialisation, data order and dropout."""
+    steps: int = 1000
+    """Optimizer steps of the whole run."""
+    micro_batches: int = 4
+    """Packed sequences per step and data-parallel replica."""
+    precision: str = "fp32"
+    """`fp32`, or `bf16` with fp32 master weights and fp32 gradient accumulation."""
+    freeze: list[str] = field(default_factory=list)
+    """Checkpoint-name prefixes whose parameters stay as they are, e.g. [model.sam_model]."""
+    model: ModelChoice = field(default_factory=ModelChoice)
+    """Which model, at which sizes."""
+    sequence: SequenceShape = field(default_factory=SequenceShape)
+    """Budgets of one packed sequence."""
+    mixture: list[MixturePhase] = field(default_factory=list)
+    """Phases of dataset weights; empty: every dataset by its size."""
+    modes: dict[str, str] = field(default_factory=lambda: {"default": "nano_tiny"})
+    """Resolution mode per task; `default` serves the tasks not named."""
+    parallel: Parallelism = field(default_factory=Parallelism)
+    """Pipeline stages and where the model is cut."""
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    """AdamW and its schedule."""
+    checkpoint: CheckpointPlan = field(default_factory=CheckpointPlan)
+    """When to save and what to keep."""
+    logging: Logging = field(default_factory=Logging)
+    """Metrics and wandb."""
+    prefetch: int = 2
+    """Steps of packed data that the first stage prepares ahead."""
+    timeout: float = 600.0
+    """Seconds after which a silent neighbour counts as lost."""
+    export: bool = False
+    """Action: write the run's last checkpoint to `out` in the released layout."""
+    plan: bool = False
+    """Action: print the stage table of this configuration and stop."""
+    data_report: bool = False
+    """Action: print what the packed data of this configuration looks like and stop."""
+    vocab_size: int = 512
+    """Vocabulary of the tokenizer that `tokenizer=true` trains, special tokens included."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.precision in PRECISIONS,
+            f"precision={self.precision} is unknown; choose one of {', '.join(PRECISIONS)}.",
+        )
+        require(self.steps > 0, f"steps={self.steps} must be positive.")
+        require(self.micro_batches > 0, f"micro_batches={self.micro_batches} must be positive.")
+        require(self.prefetch > 0, f"prefetch={self.prefetch} must be at least 1 step.")
+        require(self.timeout > 0, f"timeout={self.timeout} must be a positive number of seconds.")
+        require("default" in self.modes, f"modes={self.modes} lacks the key `default`.")
+        require(
+            self.optimizer.warmup_steps < self.steps,
+            f"optimizer.warmup_steps={self.optimizer.warmup_steps} must be smaller than steps={self.steps}.",
+        )
+        ends = [phase.until_step for phase in self.mixture]
+        require(
+            all(end > 0 for end in ends[:-1]) and ends[:-1] == sorted(set(ends[:-1])),
+            f"mixture: until_step of the phases is {ends}; all but the last must be positive and rising.",
+        )
+        require(
+            not ends or ends[-1] == -1 or ends[-1] >= self.steps,
+            f"mixture: the last phase ends at step {ends[-1] if ends else 0} but steps={self.steps}; "
+            "leave its until_step out.",
+        )
+
+    @property
+    def trains_tokenizer(self) -> bool:
+        return self.tokenizer.lower() == "true"
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all processes, read from torchrun's environment before anything is started."""
+
+    rank: int
+    size: int
+    local_rank: int
+    pipeline_stages: int
+
+    @classmethod
+    def from_environment(cls, pipeline_stages: int) -> World:
+        """Read RANK, WORLD_SIZE and LOCAL_RANK; without torchrun this is one process alone.
+
+        Raises:
+            ConfigError: the number of processes is not a multiple of the stages.
+        """
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        require(
+            size % pipeline_stages == 0,
+            f"{size} process{'es' if size > 1 else ''} cannot run a pipeline of {pipeline_stages} stages: "
+            f"{size} = {size // pipeline_stages} × {pipeline_stages} + {size % pipeline_stages}; start "
+            f"{pipeline_stages} × N processes (torchrun --nproc-per-node {pipeline_stages}) or set "
+            "parallel.pipeline_stages.",
+        )
+        return cls(
+            rank=int(os.environ.get("RANK", "0")),
+            size=size,
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+            pipeline_stages=pipeline_stages,
+        )
+
+    @property
+    def data_parallel_size(self) -> int:
+        return self.size // self.pipeline_stages
