@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any
 
+from data_engine.assets import fetch_assets
 from data_engine.command_line import help_text, run
-from data_engine.dataset import DamagedSampleError
-from data_engine.errors import ConfigError, in_range
+from data_engine.dataset import DamagedSampleError, open_datasets
+from data_engine.errors import ConfigError, in_range, one_of
 from data_engine.kinds import KINDS, kind_named
 from data_engine.run import Plan, make_dataset, skipped_report
+from data_engine.verify import contact_sheet, verify
 
 DESCRIPTION = """\
 Makes datasets of images and texts, as WebDataset shards with an index and a manifest.
@@ -75,6 +78,11 @@ def main(command: Any) -> None:
         raise ConfigError("give exactly one of kind=KIND, verify=DIR and assets=fetch (see --help).")
     if command.kind is not None:
         make(command)
+    elif command.verify is not None:
+        check(command.verify, command.sheet)
+    else:
+        one_of("assets", command.assets, ["fetch"])
+        print(f"assets are in {fetch_assets(print)}")
 
 
 def make(command: Any) -> None:
@@ -100,6 +108,20 @@ def make(command: Any) -> None:
     again = f", {outcome.reused_shards} shards were there already" if outcome.reused_shards else ""
     samples, shards = outcome.manifest["samples"], len(outcome.manifest["shards"])
     print(f"{plan.directory}: {samples} samples in {shards} shards{again}")
+
+
+def check(directory: str, sheet: str | None) -> None:
+    datasets = open_datasets(directory)
+    for name, dataset in datasets.items():
+        progress = Progress(f"verify {name}")
+        verify(dataset, lambda done, samples, progress=progress: progress(done, samples, 0))  # type: ignore[misc]
+        progress.finish()
+        skipped = sum(dataset.manifest["skipped"].values())
+        print(f"{name}: {len(dataset)} samples in {len(dataset.shards)} shards are whole, {skipped} skipped")
+    whole = Path(os.path.abspath(directory))
+    path = Path(sheet) if sheet is not None else whole.with_name(f"{whole.name}-contact-sheet.png")
+    contact_sheet(list(datasets.values()), path)
+    print(f"look at {path}")
 
 
 class Progress:

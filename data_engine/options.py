@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from data_engine.errors import ConfigError, in_range, one_of, span
-
-FONT_FAMILIES = ("sans", "serif", "mono")
+from data_engine.fonts import FONT_FAMILIES, LATIN_FAMILIES
 
 
 @dataclass
@@ -24,8 +23,8 @@ class CardOptions:
     """Side of the square image in pixels."""
     lines: int = 1
     """At most so many lines; a wrapped text is still one text, its label has no line break."""
-    fonts: list[str] = field(default_factory=lambda: list(FONT_FAMILIES))
-    """DejaVu families to draw from: sans, serif, mono."""
+    fonts: list[str] = field(default_factory=lambda: list(LATIN_FAMILIES))
+    """Families to draw from: sans, serif, mono (DejaVu), chinese (Noto Sans SC)."""
     bold: float = 0.3
     """Share of bold texts, 0 to 1."""
     font_pixels: list[float] | None = None

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_engine.errors import ConfigError
+from data_engine.fonts import font_file
 from data_engine.options import CardOptions
 from data_engine.prompts import FREE_OCR
 from data_engine.random_stream import Draws, Stream
@@ -16,7 +18,7 @@ from data_engine.render.graphics import (
     font,
     graphics_versions,
     gray_surface,
-    latin_font_file,
+    missing_characters,
     skia,
     versions_of,
 )
@@ -31,6 +33,13 @@ class CardRenderer(Renderer):
         self._options = options
         low, high = options.font_pixels or (0.17 * options.size, 0.28 * options.size)
         self._font_pixels = (low, high)
+        for family in options.fonts:
+            missing = missing_characters(font_file(family, False), options.alphabet)
+            if missing:
+                raise ConfigError(
+                    f"options.alphabet holds '{missing[0]}', which the font {family} cannot draw: take it out, or "
+                    "choose options.fonts that can."
+                )
 
     def versions(self) -> dict[str, str]:
         return graphics_versions() | versions_of("matplotlib")
@@ -45,7 +54,7 @@ class CardRenderer(Renderer):
             ink, paper = 255 - ink, 255 - paper
         canvas = surface.getCanvas()
         canvas.clear(skia.ColorSetRGB(paper, paper, paper))
-        path = latin_font_file(style.choice(options.fonts), style.chance(options.bold))
+        path = font_file(style.choice(options.fonts), style.chance(options.bold))
         self._draw_text(canvas, text, path, style, skia.ColorSetRGB(ink, ink, ink))
         if options.noise > 0:
             _add_noise(pixels, options.noise, draws.stream("noise"))
@@ -61,15 +70,23 @@ class CardRenderer(Renderer):
         # Quarter pixels: few enough sizes that the fonts can be kept.
         pixels = max(4.0, math.floor(4 * min(wanted, fitting)) / 4)
         face = font(path, pixels)
-        metrics = face.getMetrics()
-        width, height = widest * pixels, (len(lines) - 1) * _LINE_HEIGHT * pixels + metrics.fCapHeight
+        bounds = [_ink(face, line) for line in lines]
+        above, below = -bounds[0].top(), bounds[-1].bottom()
+        width, height = widest * pixels, (len(lines) - 1) * _LINE_HEIGHT * pixels + above + below
         free_x, free_y = max(0.0, room - width), max(0.0, room - height)
         left = options.size * _MARGIN + free_x * (0.5 + options.jitter * style.uniform(-0.5, 0.5))
         top = options.size * _MARGIN + free_y * (0.5 + options.jitter * style.uniform(-0.5, 0.5))
         paint = skia.Paint(AntiAlias=True, Color=ink)
         for number, line in enumerate(lines):
-            baseline = top + metrics.fCapHeight + number * _LINE_HEIGHT * pixels
+            baseline = top + above + number * _LINE_HEIGHT * pixels
             canvas.drawString(line, left, baseline, face, paint)
+
+
+def _ink(face: skia.Font, line: str) -> skia.Rect:
+    """Where the ink of a line lies, relative to its start on the baseline."""
+    bounds = skia.Rect()
+    face.measureText(line, skia.TextEncoding.kUTF8, bounds)
+    return bounds
 
 
 def _random_text(stream: Stream, options: CardOptions) -> str:

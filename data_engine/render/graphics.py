@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import importlib.util
 import zlib
 from pathlib import Path
 
@@ -16,23 +15,6 @@ import numpy as np
 
 import rdkit.Chem.Draw.rdMolDraw2D  # noqa: F401  isort:skip
 import skia  # isort:skip
-
-LATIN_FONTS = {
-    ("sans", False): "DejaVuSans.ttf",
-    ("sans", True): "DejaVuSans-Bold.ttf",
-    ("serif", False): "DejaVuSerif.ttf",
-    ("serif", True): "DejaVuSerif-Bold.ttf",
-    ("mono", False): "DejaVuSansMono.ttf",
-    ("mono", True): "DejaVuSansMono-Bold.ttf",
-}
-
-
-@functools.cache
-def latin_font_file(family: str, bold: bool) -> Path:
-    """The DejaVu file that matplotlib's wheel carries: the same bytes on every machine, no fontconfig."""
-    specification = importlib.util.find_spec("matplotlib")
-    assert specification is not None and specification.origin is not None
-    return Path(specification.origin).parent / "mpl-data" / "fonts" / "ttf" / LATIN_FONTS[family, bold]
 
 
 @functools.cache
@@ -56,6 +38,13 @@ def font(path: Path, pixels: float) -> skia.Font:
     made.setSubpixel(True)
     made.setHinting(skia.FontHinting.kNone)
     return made
+
+
+def missing_characters(path: Path, text: str) -> list[str]:
+    """The characters of `text` for which the font has no shape: they would be drawn as empty boxes."""
+    characters = sorted(set(text) - {" ", "\n"})
+    glyphs = typeface(path).unicharsToGlyphs([ord(character) for character in characters])
+    return [character for character, glyph in zip(characters, glyphs, strict=True) if glyph == 0]
 
 
 def gray_surface(width: int, height: int) -> tuple[np.ndarray, skia.Surface]:
