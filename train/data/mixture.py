@@ -16,11 +16,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_engine.command_line import ConfigError
+from data_engine.errors import ConfigError
 
 CYCLE = 64  # windows after which the quotas repeat; a power of two
 END = -1
@@ -55,7 +56,9 @@ class Mixture:
                 f"mixture: the last phase ends at sample {ends[-1]}; leave its until_sample out, it lasts to the end."
             )
         if any(end < 1 for end in ends[:-1]):
-            raise ConfigError(f"mixture: until_sample of the phases is {ends}; all but the last must be positive.")
+            raise ConfigError(
+                f"mixture: until_sample of the phases is {ends}; all but the last must be positive."
+            )
         windows = [self._windows(end) for end in ends[:-1]]
         for number, (left, right) in enumerate(zip([0, *windows], windows, strict=False)):
             if left >= right:
@@ -83,19 +86,6 @@ class Mixture:
     def first_windows(self) -> list[int]:
         """For each phase, its first window."""
         return [0, *(self._windows(phase.until_sample) for phase in self.phases[:-1])]
-
-    def history(self, windows: int | None = None) -> list[dict]:
-        """JSON: the phases as far as the first `windows` windows know them (None: all of them).
-
-        Two mixtures with equal histories draw the same samples in these windows, so weights may be changed
-        for later windows of a run that has begun, and nothing else.
-        """
-        starts = self.first_windows()
-        return [
-            {"first_window": start, "weights": {name: float(weight) for name, weight in phase.weights.items()}}
-            for start, phase in zip(starts, self.phases, strict=True)
-            if windows is None or start < windows
-        ]
 
 
 def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
@@ -143,11 +133,15 @@ class Quotas:
         self.mixture = mixture
         self.names = sorted(sizes)
         self._starts = mixture.first_windows()
+        self._history: list[tuple[int, dict[str, float]]] = []
         self._cycles: list[NDArray[np.int64]] = []  # per phase [CYCLE + 1, sources]: draws before a window
         self._before: list[NDArray[np.int64]] = []  # per phase [sources]: draws before the phase
         before = np.zeros(len(self.names), dtype=np.int64)
         for number, phase in enumerate(mixture.phases):
-            quotas = cycle_quotas(self._weights(number, phase, sizes), mixture.window)
+            weights = self._weights(number, phase, sizes)
+            positive = {name: weight for name, weight in zip(self.names, weights, strict=True) if weight > 0}
+            self._history.append((self._starts[number], positive))
+            quotas = cycle_quotas(weights, mixture.window)
             self._cycles.append(np.concatenate([np.zeros_like(quotas[:1]), np.cumsum(quotas, axis=0)]))
             self._before.append(before)
             if number + 1 < len(self._starts):
@@ -175,6 +169,18 @@ class Quotas:
     def phase_of(self, window: int) -> int:
         """The phase that a window is in."""
         return int(np.searchsorted(self._starts, window, side="right")) - 1
+
+    def history(self, windows: int | None = None) -> list[dict[str, Any]]:
+        """JSON: first window and positive weights of the phases that the first `windows` windows meet (None: all).
+
+        Two mixtures with equal histories draw the same samples in these windows. So a run that has begun may
+        change the weights of windows to come, and nothing else.
+        """
+        return [
+            {"first_window": first, "weights": weights}
+            for first, weights in self._history
+            if windows is None or first < windows
+        ]
 
     def uses_before(self, window: int, phase: int | None = None) -> NDArray[np.int64]:
         """Draws of each dataset in all windows before this one; [sources]."""

@@ -15,7 +15,7 @@ What is special here:
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ BUDGETS = ("tokens", "patches", "views", "vision_tokens")
 TOKENS, PATCHES, VIEWS, VISION_TOKENS = range(4)
 
 
-@dataclass(frozen=True)
-class PackedWindow:
+class PackedWindow(NamedTuple):
     """The result of packing: numbers are positions in the window's draws, rising within each pack."""
 
     packs: list[NDArray[np.int64]]

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from data_engine.command_line import ConfigError
+from data_engine.errors import ConfigError
 from train.data.draws import DrawOrder, DrawTable
 from train.data.order import Permutation, derive_key
 from train.data.packing import BUDGETS, pack_window
@@ -34,6 +34,8 @@ class Costs(NamedTuple):
     """[n, 4], columns as in `packing.BUDGETS`."""
     labelled: NDArray[np.int64]
     """[n] positions with a label."""
+    images: NDArray[np.int64]
+    """[n] images."""
 
 
 class CostTable(Protocol):

@@ -1,0 +1,155 @@
+"""The state of the loader: a few numbers and names, the same on every rank, JSON in the checkpoint.
+
+The order is computed, so the state holds no position of any buffer: `step` says it all. The rest is there to
+refuse a run whose order would be another one, and (window, first_pack) saves walking over what was consumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from data_engine.errors import ConfigError
+from model.tokenizer import Tokenizer
+from model.views import ResolutionMode
+from train.data.micro_batch import MicroBatchShape
+from train.data.mixture import Quotas
+from train.data.reader import SampleReader
+
+SCHEMA = 1  # of the state, and of the rules by which the order is computed: another rule, another number
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides which sample comes when. Equal identities, equal streams of packs."""
+
+    datasets: dict[str, str]
+    """Name -> fingerprint of the datasets in the mixture."""
+    tokenizer: str
+    seed: int
+    window: int
+    """Draws per window."""
+    mixture: list[dict[str, Any]]
+    """`Quotas.history`"""
+    shape: dict[str, int]
+    modes: dict[str, dict[str, Any]]
+    packs_per_step: int
+    """Micro-batches per step times data-parallel size."""
+    schema: int = SCHEMA
+
+    @classmethod
+    def of(
+        cls,
+        datasets: Mapping[str, SampleReader],
+        tokenizer: Tokenizer,
+        modes: Mapping[str, ResolutionMode],
+        shape: MicroBatchShape,
+        quotas: Quotas,
+        seed: int,
+        packs_per_step: int,
+    ) -> Identity:
+        history = quotas.history()
+        used = {name for phase in history for name in phase["weights"]}
+        return cls(
+            datasets={name: datasets[name].fingerprint for name in sorted(used)},
+            tokenizer=tokenizer.fingerprint,
+            seed=seed,
+            window=quotas.mixture.window,
+            mixture=history,
+            shape=asdict(shape),
+            modes={task: asdict(mode) for task, mode in sorted(modes.items())},
+            packs_per_step=packs_per_step,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of it all."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LoaderState:
+    """What a checkpoint keeps of the loader."""
+
+    fingerprint: str
+    """Of `identity`; equal fingerprints need no closer look."""
+    step: int
+    """The next step to train."""
+    window: int
+    """The window that this step begins in."""
+    first_pack: int
+    """Number of the first pack of that window."""
+    identity: dict[str, Any]
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> LoaderState:
+        """Raises ConfigError when this is not a state that this version has written."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(state, Mapping) or set(state) != names or not isinstance(state["identity"], dict):
+            raise ConfigError("the checkpoint's data state is not one of this loader; start a new run.")
+        if state["identity"].get("schema") != SCHEMA:
+            raise ConfigError(
+                f"the checkpoint's data state has schema {state['identity'].get('schema')} and this version computes "
+                f"the order by schema {SCHEMA}: finish the run with the version that began it, or start a new one."
+            )
+        return cls(**state)
+
+
+def check_same_stream(state: LoaderState, now: Identity) -> None:
+    """Raises ConfigError, in one sentence that says what changed, when `now` would continue another stream.
+
+    Weights of phases that begin after the window of the state may differ, and so may datasets that only those use.
+    """
+    if state.fingerprint == now.fingerprint:
+        return
+    before, after = state.identity, asdict(now)
+    for key, what, remedy in (
+        ("tokenizer", "the tokenizer", "give the one that the run began with"),
+        ("seed", "the seed", "give the one that the run began with"),
+        ("window", "the window of the mixture", "give the one that the run began with"),
+        ("shape", "the micro-batch shape (sequence.*)", "give the budgets that the run began with"),
+        ("modes", "the resolution modes (modes.*)", "give the modes that the run began with"),
+        (
+            "packs_per_step",
+            "the number of packs per step (micro_batches x data-parallel size)",
+            "keep the product when you change one of them",
+        ),
+    ):
+        if before[key] != after[key]:
+            raise ConfigError(
+                f"cannot resume at step {state.step}: {what} changed {_change(before[key], after[key])}; {remedy}, "
+                "or start a new run."
+            )
+    past_before, past_after = _past(before["mixture"], state.window), _past(after["mixture"], state.window)
+    if past_before != past_after:
+        raise ConfigError(
+            f"cannot resume at step {state.step}: the mixture changed {_change(past_before, past_after)}; only phases "
+            f"that begin after sample {(state.window + 1) * now.window} may change."
+        )
+    for name in sorted({name for phase in past_before for name in phase["weights"]}):
+        if before["datasets"].get(name) != after["datasets"].get(name):
+            raise ConfigError(
+                f"cannot resume at step {state.step}: the content of dataset {name} changed (its fingerprint was "
+                f"{_short(before['datasets'].get(name))} and is {_short(after['datasets'].get(name))}); give the data "
+                "that the run began with, or start a new run."
+            )
+
+
+def _past(history: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
+    return [phase for phase in history if phase["first_window"] <= window]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True) if not isinstance(value, str) else value
+    return text if len(text) <= 12 or not isinstance(value, str) else text[:12] + "..."
+
+
+def _change(before: Any, after: Any) -> str:
+    """ "from A to B", of dictionaries only the entries that differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+        before, after = ({key: value[key] for key in keys if key in value} for value in (before, after))
+    return f"from {_short(before)} to {_short(after)}"
