@@ -7,7 +7,6 @@ import sys
 from tqdm import tqdm
 
 from data_engine.command_line import help_text, run
-from evaluation.command import REPORT_FILE, evaluate, read_page
 from evaluation.config import Decoding, EvaluationConfig, ReadConfig
 from evaluation.summary import five_lines
 
@@ -38,6 +37,9 @@ class ProgressLine:
 
 
 def main(config: Decoding) -> None:
+    # Loading torch takes seconds, which --help and a refused key need not wait for.
+    from evaluation.command import REPORT_FILE, evaluate, read_page
+
     if isinstance(config, ReadConfig):
         print(read_page(config))
     elif isinstance(config, EvaluationConfig):

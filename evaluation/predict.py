@@ -48,11 +48,11 @@ class Reader:
         dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
         dtype = dtypes.get(decoding.dtype, torch.bfloat16 if device.type == "cuda" else torch.float32)
         try:
-            loaded = model.load(directory, dtype=dtype)
+            loaded = model.load(directory, dtype=dtype, device=device)
             tokenizer = Tokenizer.from_directory(directory)
         except (ValueError, FileNotFoundError) as error:
             raise ConfigError(str(error)) from error
-        return cls(loaded.to(device).eval(), tokenizer, decoding)
+        return cls(loaded.eval(), tokenizer, decoding)
 
     def answer(self, prompts: list[str], images: list[list[Image]], mode: str) -> list[Generation]:
         """Greedy answers to one batch; one list of images per prompt."""

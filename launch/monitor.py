@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -87,11 +88,13 @@ def run(command: list[str]) -> tuple[int, float, int | None]:
     """Runs a command to its end: (exit status, seconds, peak bytes or None where /proc is missing).
 
     SIGTERM is passed on. SIGINT is not: the terminal sends it to the command as well, and the monitor waits for
-    the command to put its things in order.
+    the command to put its things in order; a command that fails after SIGINT counts as interrupted (130),
+    whatever it says itself.
     """
     started = time.monotonic()
     child = subprocess.Popen(command)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
     signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
     peak = Peak(os.getpid()) if (PROC / "self" / "stat").exists() else None
     while True:
@@ -102,4 +105,6 @@ def run(command: list[str]) -> tuple[int, float, int | None]:
         except subprocess.TimeoutExpired:
             continue
         seconds = time.monotonic() - started
+        if status != 0 and interrupted.is_set():
+            status = 130
         return (128 - status if status < 0 else status), seconds, peak.bytes if peak else None
