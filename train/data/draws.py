@@ -97,9 +97,10 @@ class MixtureDraws:
         use = self.quotas.uses_before(window)[source] + slot - (ends - quota)[source]
         epoch, place = np.divmod(use, self._sizes[source])
         sample = np.empty_like(place)
-        for number, epoch_number in np.unique(np.stack([source, epoch]), axis=1).T:
-            mine = (source == number) & (epoch == epoch_number)
-            sample[mine] = self._epoch_order(int(number), int(epoch_number)).take(place[mine])
+        for number in np.unique(source).tolist():
+            for epoch_number in np.unique(epoch[source == number]).tolist():
+                mine = (source == number) & (epoch == epoch_number)
+                sample[mine] = self._epoch_order(number, epoch_number).take(place[mine])
         return DrawTable(source, sample, epoch)
 
     def epochs(self, window: int) -> dict[str, float]:
