@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-SMOOTHING = 0.9  # weight of the past in the drawn moving average, per logged line
+SMOOTHED_SHARE = 1 / 40  # of all logged lines, over which the drawn average looks back
 
 
 def read_losses(run: Path) -> list[tuple[int, float]]:
@@ -36,12 +36,13 @@ def read_losses(run: Path) -> list[tuple[int, float]]:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Exponential moving average without the bias towards its start."""
+    """Exponential moving average without the bias towards its start; a short series is left as it is."""
+    past = 1 - 1 / max(1.0, len(values) * SMOOTHED_SHARE)
     average = weight = 0.0
     curve = []
     for value in values:
-        average = SMOOTHING * average + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
+        average = past * average + (1 - past) * value
+        weight = past * weight + (1 - past)
         curve.append(average / weight)
     return curve
 

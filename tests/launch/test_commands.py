@@ -1,0 +1,89 @@
+"""What launch/setup, launch/quickstart and launch/test say when they cannot work; nothing is installed here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ["launch/setup", "launch/quickstart", "launch/test", ".ci/run"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of what the set-up reads, without .venv, so that a wrong step could not touch the real one."""
+    root = tmp_path / "clone"
+    shutil.copytree(ROOT / "launch", root / "launch", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, root)
+    return root
+
+
+def call(script: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environment}
+    return subprocess.run(
+        ["bash", str(script), *arguments], capture_output=True, text=True, env=clean, timeout=60
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_are_executable_and_parse(name: str) -> None:
+    assert os.access(ROOT / name, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(ROOT / name)], capture_output=True).returncode == 0
+
+
+def refused(result: subprocess.CompletedProcess[str], sentence: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert re.search(sentence, result.stderr)
+
+
+def test_no_python_is_said(clone: Path) -> None:
+    refused(
+        call(clone / "launch" / "setup", PYTHON="/bin/false"),
+        "no Python 3.11 or newer was found at /bin/false",
+    )
+    assert not (clone / ".venv").exists()
+
+
+def test_a_python_without_venv_is_said(clone: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; *) exit 0;; esac\n')
+    python.chmod(0o755)
+    refused(call(clone / "launch" / "setup", PYTHON=str(python)), "has no module venv")
+    assert not (clone / ".venv").exists()
+
+
+def test_quickstart_refuses_a_directory_that_is_no_run(clone: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("\\documentclass{article}")
+    refused(call(clone / "launch" / "quickstart", str(mine)), f"{mine} exists and is no quickstart run")
+    refused(call(clone / "launch" / "quickstart", str(mine / "thesis.tex")), "is no quickstart run")
+    assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"), [(["--fast"], "unknown option --fast"), (["a", "b"], "2 were given")]
+)
+def test_quickstart_refuses_what_it_does_not_know(clone: Path, arguments: list[str], sentence: str) -> None:
+    refused(call(clone / "launch" / "quickstart", *arguments), sentence)
+
+
+def test_quickstart_explains_itself(clone: Path) -> None:
+    result = call(clone / "launch" / "quickstart", "--help")
+    assert result.returncode == 0
+    assert "launch/quickstart [RUN_DIR]" in result.stdout and "--rehearsal" in result.stdout
+
+
+def test_constraints_pin_exact_versions_and_nothing_else() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) > 60
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
+    assert "torch==2.13.0" in lines

@@ -1,0 +1,105 @@
+"""The README is right: its commands compose, its files exist, its rooms are the rooms."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from data_engine import command_line
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    """Every command of the README's shell blocks, continued lines joined, comments left out."""
+    text = "\n".join(BLOCKS).replace("\\\n", " ")
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines()]
+    return [line for line in lines if line]
+
+
+def room_commands() -> list[tuple[str, list[str]]]:
+    """(room, key=value arguments) of every `python -m ROOM` and `torchrun ... -m ROOM`."""
+    found = []
+    for line in command_lines():
+        words = shlex.split(line)
+        if "-m" in words and words[words.index("-m") + 1] in ("data_engine", "train", "evaluation"):
+            start = words.index("-m")
+            found.append((words[start + 1], words[start + 2 :]))
+    return found
+
+
+class Captured(Exception):
+    """Raised in place of running a command; carries what its `__main__` would have composed."""
+
+    def __init__(self, schema: object, config_name: str | None) -> None:
+        self.schema, self.config_name = schema, config_name
+
+
+def composed(room: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """Composes a command exactly as `python -m room` would, without running it."""
+
+    def capture(main: object, schema: object, *, config_name: str | None = None, **_: object) -> None:
+        raise Captured(schema, config_name)
+
+    monkeypatch.setattr(command_line, "run", capture)
+    with pytest.raises(Captured) as caught:
+        runpy.run_module(f"{room}.__main__", run_name="__main__")
+    schema = caught.value.schema
+    chosen = schema if isinstance(schema, type) else schema(arguments)  # type: ignore[operator]
+    return command_line.compose(chosen, arguments, caught.value.config_name)
+
+
+def test_the_readme_has_commands_for_every_room() -> None:
+    assert {room for room, _ in room_commands()} == {"data_engine", "train", "evaluation"}
+    assert command_lines()[0].startswith("launch/quickstart")
+    assert any(line.startswith("launch/test") for line in command_lines())
+
+
+@pytest.mark.parametrize(("room", "arguments"), room_commands(), ids=lambda value: "-".join(value)[:60])
+def test_every_command_composes(room: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert composed(room, arguments, monkeypatch) is not None
+
+
+def test_every_other_command_is_there() -> None:
+    for line in command_lines():
+        first = shlex.split(line)[0]
+        if "/" in first:
+            assert os.access(ROOT / first, os.X_OK), f"{first} is not an executable of this project"
+        else:
+            assert first in ("python", "torchrun", "git", "cd", "export", "source"), line
+
+
+def test_every_file_that_is_named_exists() -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
+    named = re.findall(
+        r"`((?:model|data_engine|train|evaluation|launch|configs|tests|benchmarks)/[\w./-]*)`", README
+    )
+    assert links and named
+    for name in [*links, *named]:
+        assert (ROOT / name).exists(), f"README names {name}, which does not exist"
+
+
+def test_every_room_is_described() -> None:
+    for room in ("model", "data_engine", "train", "evaluation", "launch", "configs", "tests", "benchmarks"):
+        assert f"`{room}/`" in README, room
+
+
+def test_python_blocks_import_what_exists() -> None:
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
