@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("model", "data_engine", "train", "evaluation")
 CODE = (*ROOMS, "launch", "benchmarks")
-LONGEST_FILE = 420  # lines; a longer file holds more than one idea
+LONGEST_FILE = 450  # lines; a longer file holds more than one idea
 LONG_WITH_REASON: dict[str, str] = {}  # path -> why it is longer
 
 
@@ -129,7 +129,7 @@ def test_nothing_is_unpickled() -> None:
     ("what", "pattern"),
     [
         ("a path of one machine", r"(?<![\w.:/])/(?:home|root|Users|work|mnt|opt|scratch)/\w"),
-        ("a package registry's host", r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs\.org|download\.pytorch\.org)\b"),
+        ("a package registry's host", r"\b(?:pypi|pythonhosted|npmjs|download\.pytorch)\.(?:org|com|io)\b"),
         ("unfinished work", r"\b(?:TODO|FIXME|XXX|HACK)\b"),
     ],
 )  # fmt: skip

@@ -37,7 +37,7 @@ def room_commands() -> list[tuple[str, list[str]]]:
     return found
 
 
-class Captured(Exception):
+class CapturedCommandError(Exception):
     """Raised in place of running a command; carries what its `__main__` would have composed."""
 
     def __init__(self, schema: object, config_name: str | None) -> None:
@@ -48,10 +48,10 @@ def composed(room: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -
     """Composes a command exactly as `python -m room` would, without running it."""
 
     def capture(main: object, schema: object, *, config_name: str | None = None, **_: object) -> None:
-        raise Captured(schema, config_name)
+        raise CapturedCommandError(schema, config_name)
 
     monkeypatch.setattr(command_line, "run", capture)
-    with pytest.raises(Captured) as caught:
+    with pytest.raises(CapturedCommandError) as caught:
         runpy.run_module(f"{room}.__main__", run_name="__main__")
     schema = caught.value.schema
     chosen = schema if isinstance(schema, type) else schema(arguments)  # type: ignore[operator]
