@@ -13,21 +13,25 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn as nn
+from torch.overrides import TorchFunctionMode
 
+from data_engine.errors import ConfigError
 from model.clip import ClipEncoder
-from model.config import DeepseekOCRConfig, ModelConfigError
+from model.config import PATCH_SIZE, DeepseekOCRConfig, ModelConfigError
 from model.decoder import DecoderLayer, RmsNorm, initialise_language
 from model.deepencoder import Projector, initialise_encoder
 from model.deepseek_ocr import initialise_ends
-from model.encoder_lm import compact_language_model
+from model.flops import clip_flops, decoder_layer_flops, head_flops, projector_flops, sam_flops
+from model.layout import tokens_per_view
 from model.sam import SamVisionTokenizer
-from train.config import ConfigError, ModelChoice, SequenceShape, TrainConfig, require
+from model.views import resolution_mode
+from train.config import ModelChoice, TrainConfig, require
 from train.cut import LayerInfo
 from train.pipeline_layers import (
-    CompactLanguageModelStage,
     DecoderLayerStage,
     EmbeddingStage,
     GlobalEncoderStage,
@@ -37,6 +41,12 @@ from train.pipeline_layers import (
     VisionTokenizerStage,
 )
 
+if TYPE_CHECKING:
+    from transformers import OPTForCausalLM
+
+USUAL_SAMPLE = 1280
+"""Tokens of a page with its text; only the cost model's attention depends on it."""
+
 
 @dataclass(frozen=True)
 class PipelineLayer:
@@ -44,6 +54,8 @@ class PipelineLayer:
 
     info: LayerInfo
     build: Callable[[], StageLayer]
+    shapes: dict[str, tuple[int, ...]]
+    """Shape of every parameter under its checkpoint name."""
 
 
 def model_config(choice: ModelChoice, vocab_size: int, image_token_id: int) -> DeepseekOCRConfig:
@@ -78,17 +90,15 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
     Raises:
         ConfigError: `freeze` names nothing of this model, or leaves nothing to train.
     """
-    builders = _stage_1(config, model, data_parallel_size) if config.model.architecture == "encoder_lm" else (
-        _stage_2(config, model, data_parallel_size)
-    )
+    parts = _stage_1 if config.model.architecture == "encoder_lm" else _stage_2
+    builders = parts(config, model, data_parallel_size)
     layers = []
-    names: list[str] = []
     flows = False  # whether a gradient has any reason to come back through the output of a layer
     for number, (name, kind, build) in enumerate(builders):
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             counted = build(number, False)
         _freeze(counted, config.freeze)
-        names += [parameter for parameter, _ in counted.named_checkpoint_parameters()]
+        shapes = {name: tuple(p.shape) for name, p in counted.named_checkpoint_parameters()}
         trainable = sum(p.numel() for p in counted.parameters() if p.requires_grad)
         flows = flows or trainable > 0
         info = LayerInfo(
@@ -96,10 +106,13 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
             kind=kind,
             parameters=sum(p.numel() for p in counted.parameters()),
             trainable=trainable,
-            flops=_flops(counted, kind, model, config.sequence, trainable > 0),
+            flops=_flops(config, model, kind, name, trainable > 0)
+            if kind != "language_model"
+            else (6.0 * trainable * config.sequence.tokens),
         )
-        layers.append(PipelineLayer(info, _frozen_builder(build, number, not flows, config.freeze)))
+        layers.append(PipelineLayer(info, _frozen_builder(build, number, not flows, config.freeze), shapes))
     require(flows, f"freeze={config.freeze} leaves nothing to train.")
+    names = sorted(name for layer in layers for name in layer.shapes)
     for prefix in config.freeze:
         require(
             any(_matches(name, prefix) for name in names),
@@ -110,6 +123,18 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
 
 
 _Build = Callable[[int, bool], StageLayer]
+
+
+class _Unfilled(TorchFunctionMode):
+    """Skip filling with random numbers: on the meta device it does nothing, but it imports torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _frozen_builder(
@@ -133,20 +158,22 @@ def _freeze(layer: StageLayer, prefixes: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def _encoder(config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int) -> list[tuple[str, str, _Build]]:
+def _encoder(
+    config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int
+) -> list[tuple[str, str, _Build]]:
     """The two layers that both training stages begin with."""
     budget = config.sequence.vision_tokens
 
     def tokenizer(number: int, bit_cast: bool) -> StageLayer:
         sam_model = SamVisionTokenizer(model.sam)
-        with torch.device("meta"):  # the initialiser wants both halves; the other one costs nothing here
+        with torch.device("meta"), _Unfilled():  # the initialiser wants both halves; this one costs nothing
             other = ClipEncoder(model.clip)
         initialise_encoder(sam_model, other, _generator(config.seed, number))
         return VisionTokenizerStage(sam_model, budget, bit_cast)
 
     def global_encoder(number: int, bit_cast: bool) -> StageLayer:
         vision_model = ClipEncoder(model.clip)
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             other = SamVisionTokenizer(model.sam)
         generator = _generator(config.seed, number)
         initialise_encoder(other, vision_model, generator)
@@ -165,7 +192,11 @@ def _encoder(config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int) ->
 def _stage_1(
     config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
 ) -> list[tuple[str, str, _Build]]:
-    def compact() -> nn.Module:
+    # Here and not above: transformers takes seconds to import, and only this stage of the training needs it.
+    from model.encoder_lm import compact_language_model
+    from train.compact_stage import CompactLanguageModelStage
+
+    def compact() -> OPTForCausalLM:
         return compact_language_model(config.model.language_model, model.language.vocab_size)
 
     def language_model(number: int, bit_cast: bool) -> StageLayer:
@@ -174,7 +205,7 @@ def _stage_1(
             return CompactLanguageModelStage(compact(), config.micro_batches, data_parallel_size)
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             hidden_size = compact().lm_head.in_features
     except ModelConfigError as error:
         raise ConfigError(f"model.language_model: {error}") from error
@@ -230,22 +261,19 @@ def _generator(seed: int, number: int) -> torch.Generator:
     return torch.Generator().manual_seed(_seed(seed, number))
 
 
-def _flops(
-    layer: StageLayer, kind: str, model: DeepseekOCRConfig, shape: SequenceShape, trained: bool
-) -> float:
-    """Estimate for a full micro-batch: 2 per weight and row it multiplies, twice more for a backward pass.
-
-    Attention scores are left out; they are small beside the products at these lengths.
-    """
-    rows = {
-        "vision_tokenizer": shape.patches,
-        "global_encoder": shape.vision_tokens,
-        "embedding": 0,
-    }.get(kind, shape.tokens)
-    language = model.language
-    active = 0.0
-    for name, parameter in layer.named_parameters():
-        share = language.num_experts_per_tok / language.n_routed_experts if ".experts." in name else 1.0
-        if parameter.ndim >= 2 and not name.endswith(("pos_embed", "patch_embedding.weight")):
-            active += parameter.numel() * share
-    return 2.0 * active * rows * (3 if trained else 1)
+def _flops(config: TrainConfig, model: DeepseekOCRConfig, kind: str, name: str, trained: bool) -> float:
+    """Of one micro-batch whose budgets are all used, in views of the default mode and samples of a usual length."""
+    shape, language = config.sequence, model.language
+    side = resolution_mode(config.modes["default"]).base_size
+    views = max(
+        1, min(shape.patches // (side // PATCH_SIZE) ** 2, shape.vision_tokens // tokens_per_view(side))
+    )
+    segments = [USUAL_SAMPLE] * (shape.tokens // USUAL_SAMPLE) + [shape.tokens % USUAL_SAMPLE]
+    forward = {
+        "vision_tokenizer": lambda: views * sam_flops(model.sam, side),
+        "global_encoder": lambda: views * (clip_flops(model.clip, side) + projector_flops(model, side)),
+        "embedding": lambda: 0,
+        "decoder": lambda: decoder_layer_flops(language, int(name.removeprefix("decoder ")), segments),
+        "head": lambda: head_flops(language, shape.tokens),
+    }[kind]()
+    return float(forward * (3 if trained else 1))

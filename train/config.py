@@ -15,7 +15,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_engine.command_line import ConfigError
+from data_engine.errors import ConfigError
+from model.views import ResolutionMode, resolution_mode
+from train.data.micro_batch import MicroBatchShape
+from train.data.mixture import END, Mixture, Phase
 
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("constant", "cosine", "step")
@@ -65,17 +68,19 @@ class SequenceShape:
     """Budget V of vision tokens of a pack (a 128 px view gives 4)."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "patches", "views", "vision_tokens"):
-            value = getattr(self, name)
-            require(value > 0, f"sequence.{name}={value} must be positive.")
+        self.budgets()
+
+    def budgets(self) -> MicroBatchShape:
+        """The shape that the loader and the wire are made with; ConfigError when a budget is impossible."""
+        return MicroBatchShape(self.tokens, self.patches, self.views, self.vision_tokens)
 
 
 @dataclass
 class MixturePhase:
-    """Which share of the samples each dataset gives, up to a step."""
+    """Which share of the draws each dataset gives, up to a number of samples."""
 
-    until_step: int = -1
-    """First step that is no longer in this phase; -1 (last phase only) means the end of the run."""
+    until_sample: int = END
+    """First sample of the run (over all ranks) outside this phase; left out in the last phase."""
     weights: dict[str, float] = field(default_factory=dict)
     """Dataset name -> weight; empty means every dataset by its size."""
 
@@ -224,6 +229,8 @@ class TrainConfig:
     """Budgets of one packed sequence."""
     mixture: list[MixturePhase] = field(default_factory=list)
     """Phases of dataset weights; empty: every dataset by its size."""
+    mixture_window: int = 4096
+    """Samples that are drawn, packed and shuffled together; phases end at multiples of it."""
     modes: dict[str, str] = field(default_factory=lambda: {"default": "nano_tiny"})
     """Resolution mode per task; `default` serves the tasks not named."""
     parallel: Parallelism = field(default_factory=Parallelism)
@@ -244,6 +251,8 @@ class TrainConfig:
     """Action: print the stage table of this configuration and stop."""
     data_report: bool = False
     """Action: print what the packed data of this configuration looks like and stop."""
+    data_parallel: int = 1
+    """For `plan` and `data_report` alone: data-parallel replicas to reckon with (a run takes them from torchrun)."""
     vocab_size: int = 512
     """Vocabulary of the tokenizer that `tokenizer=true` trains, special tokens included."""
 
@@ -254,6 +263,7 @@ class TrainConfig:
         )
         require(self.steps > 0, f"steps={self.steps} must be positive.")
         require(self.micro_batches > 0, f"micro_batches={self.micro_batches} must be positive.")
+        require(self.data_parallel > 0, f"data_parallel={self.data_parallel} must be positive.")
         require(self.prefetch > 0, f"prefetch={self.prefetch} must be at least 1 step.")
         require(self.timeout > 0, f"timeout={self.timeout} must be a positive number of seconds.")
         require("default" in self.modes, f"modes={self.modes} lacks the key `default`.")
@@ -261,16 +271,20 @@ class TrainConfig:
             self.optimizer.warmup_steps < self.steps,
             f"optimizer.warmup_steps={self.optimizer.warmup_steps} must be smaller than steps={self.steps}.",
         )
-        ends = [phase.until_step for phase in self.mixture]
-        require(
-            all(end > 0 for end in ends[:-1]) and ends[:-1] == sorted(set(ends[:-1])),
-            f"mixture: until_step of the phases is {ends}; all but the last must be positive and rising.",
-        )
-        require(
-            not ends or ends[-1] == -1 or ends[-1] >= self.steps,
-            f"mixture: the last phase ends at step {ends[-1] if ends else 0} but steps={self.steps}; "
-            "leave its until_step out.",
-        )
+        self.data_mixture()
+        try:
+            self.resolution_modes()
+        except ValueError as error:
+            raise ConfigError(f"modes: {error}") from error
+
+    def data_mixture(self) -> Mixture:
+        """The phases as the loader wants them."""
+        phases = tuple(Phase(phase.weights, phase.until_sample) for phase in self.mixture)
+        return Mixture(phases or (Phase(),), self.mixture_window)
+
+    def resolution_modes(self) -> dict[str, ResolutionMode]:
+        """Task -> resolution mode."""
+        return {task: resolution_mode(name) for task, name in self.modes.items()}
 
     @property
     def trains_tokenizer(self) -> bool:

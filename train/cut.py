@@ -85,7 +85,13 @@ def _paper(layers: Sequence[LayerInfo], stages: int) -> list[int]:
     decoders = kinds.count("decoder")
     require(decoders >= 2, f"parallel.cut=paper needs at least 2 decoder layers, this model has {decoders}.")
     first_decoder = kinds.index("decoder")
-    return [0, kinds.index("global_encoder"), kinds.index("embedding"), first_decoder + decoders // 2, len(layers)]
+    return [
+        0,
+        kinds.index("global_encoder"),
+        kinds.index("embedding"),
+        first_decoder + decoders // 2,
+        len(layers),
+    ]
 
 
 def _balanced(layers: Sequence[LayerInfo], stages: int) -> list[int]:
@@ -147,11 +153,11 @@ def stage_table(
 def table_as_text(rows: Sequence[StageRow]) -> str:
     """The stage table for a terminal."""
     lines = ["stage  parameters   trainable   TFLOP/micro-batch  of slowest  static GiB  layers"]
-    for row in rows:
-        lines.append(
-            f"{row.stage:>5}  {_count(row.parameters):>10}  {_count(row.trainable):>10}  {row.teraflops:>17.4g}  "
-            f"{row.share_of_slowest:>10.0%}  {row.static_gib:>10.3g}  {_ranges(row.layers)}"
-        )
+    lines += [
+        f"{row.stage:>5}  {_count(row.parameters):>10}  {_count(row.trainable):>10}  {row.teraflops:>17.4g}  "
+        f"{row.share_of_slowest:>10.0%}  {row.static_gib:>10.3g}  {_ranges(row.layers)}"
+        for row in rows
+    ]
     busy = sum(row.share_of_slowest for row in rows) / len(rows)
     lines.append(f"balance {busy:.0%} (mean over stages of time ÷ slowest stage)")
     return "\n".join(lines)

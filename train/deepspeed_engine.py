@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import reduce
 from operator import mul
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -39,7 +39,9 @@ import torch.nn as nn
 from packaging.version import Version
 from torch import Tensor
 
-from train.config import ConfigError, OptimizerSettings, World
+from data_engine.errors import ConfigError
+from train.config import OptimizerSettings, World
+from train.data.micro_batch import MicroBatch
 from train.optimizer import GROUPS, build_adamw, parameter_groups
 from train.pipeline_layers import DecoderLayerStage, StageLayer
 
@@ -48,13 +50,13 @@ if not torch.cuda.is_available():
     # DeepSpeed compiles one of its optimizers when it is imported: seconds per process for nothing.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
-import deepspeed  # noqa: E402
-from deepspeed.accelerator import get_accelerator  # noqa: E402
-from deepspeed.pipe import LayerSpec, PipelineModule  # noqa: E402
-from deepspeed.runtime.config import DeepSpeedConfig  # noqa: E402
-from deepspeed.runtime.pipe import schedule  # noqa: E402
-from deepspeed.runtime.pipe.engine import PipelineEngine  # noqa: E402
-from deepspeed.utils import (  # noqa: E402
+import deepspeed
+from deepspeed.accelerator import get_accelerator
+from deepspeed.pipe import LayerSpec, PipelineModule
+from deepspeed.runtime.config import DeepSpeedConfig
+from deepspeed.runtime.pipe import schedule
+from deepspeed.runtime.pipe.engine import PipelineEngine
+from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_grad,
     safe_get_full_optimizer_state,
@@ -66,9 +68,6 @@ OLDEST, TOO_NEW = Version("0.19.3"), Version("0.20")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BUCKET_ELEMENTS = 50_000_000
 """Largest gradient bucket; DeepSpeed's default of 5e8 would be allocated whole."""
-
-MicroBatch = tuple[Tensor, Tensor, Tensor]
-"""pixels uint8 [P, 768], tiles int32 [K, 4], metadata int32 [6, T]"""
 
 
 class NonFiniteError(RuntimeError):
@@ -109,8 +108,8 @@ def start_processes(world: World, timeout: float) -> None:
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     limit = timedelta(seconds=timeout)
     # Groups made later without a timeout take these; torch's own defaults are 10 and 30 minutes.
-    dist.distributed_c10d.default_pg_timeout = limit  # type: ignore[attr-defined]
-    dist.distributed_c10d.default_pg_nccl_timeout = limit  # type: ignore[attr-defined]
+    dist.distributed_c10d.default_pg_timeout = limit
+    dist.distributed_c10d.default_pg_nccl_timeout = limit
     with quiet():
         deepspeed.init_distributed(timeout=limit)
     if torch.cuda.is_available():
@@ -207,7 +206,7 @@ class _Engine(PipelineEngine):
             buffer = pool[idx, dtype] = torch.zeros(max(count, 1), dtype=dtype, device=self.device)
         return buffer[:count].view(shape)
 
-    _INSTRUCTION_MAP = {
+    _INSTRUCTION_MAP: ClassVar[dict[type, Callable[..., None]]] = {
         **PipelineEngine._INSTRUCTION_MAP,
         schedule.LoadMicroBatch: _exec_load_micro_batch,
         schedule.ForwardPass: _exec_forward_pass,
@@ -241,10 +240,12 @@ class TrainingEngine:
             self._module = _Module(builders, bounds, world.data_parallel_size)
             trainable = [p for p in self._module.parameters() if p.requires_grad]
             for parameter in trainable:
-                parameter.model_parallel = True  # type: ignore[attr-defined]
+                parameter.model_parallel = True
             optimizer = build_adamw(
                 parameter_groups(
-                    ((n, p) for n, p in self.named_parameters() if p.requires_grad), self._module.anchors(), settings
+                    ((n, p) for n, p in self.named_parameters() if p.requires_grad),
+                    self._module.anchors(),
+                    settings,
                 ),
                 settings,
                 fused=torch.cuda.is_available(),

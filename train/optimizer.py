@@ -50,7 +50,9 @@ def parameter_groups(
     ]
 
 
-def build_adamw(groups: list[dict[str, object]], settings: OptimizerSettings, fused: bool) -> torch.optim.AdamW:
+def build_adamw(
+    groups: list[dict[str, object]], settings: OptimizerSettings, fused: bool
+) -> torch.optim.AdamW:
     """torch's own AdamW: DeepSpeed's FusedAdam and CPUAdam would be compiled on the spot (over a minute)."""
     return torch.optim.AdamW(
         groups,

@@ -9,7 +9,7 @@ The wire (T tokens, V vision tokens, K views, P patches, C encoder width, H hidd
     DecoderLayerStage      -> hidden [T, H], metadata
     HeadStage              -> loss (scalar)
 
-    Stage 1 of the training has VisionTokenizerStage, GlobalEncoderStage, CompactLanguageModelStage -> loss.
+    Stage 1 of the training ends after two layers in CompactLanguageModelStage (`train.compact_stage`) -> loss.
 
 What is special here:
 - Buffers have fixed shapes, computation covers only what is filled: views are grouped by side and the rest of
@@ -22,34 +22,35 @@ What is special here:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.attention import AttentionLayout, packed_layout
 from model.clip import ClipEncoder
-from model.config import PATCH_SIZE, DecoderConfig, DeepseekOCRConfig
+from model.config import PATCH_SIZE, DecoderConfig
 from model.decoder import DecoderLayer, RmsNorm
 from model.deepencoder import Projector, encode_features
-from model.encoder_lm import packed_hidden_states
 from model.loss import next_token_loss
 from model.moe import MixtureOfExperts
 from model.sam import SamVisionTokenizer
-
-PATCH_BYTES = 3 * PATCH_SIZE * PATCH_SIZE
-# Rows of the metadata.
-TOKEN_IDS, VISION_INDEX, SEGMENT, POSITION, LABEL, HEADER = range(6)
-# Columns of its header row.
-LABELLED_TOKENS, STEP, MICRO_BATCH, REPLICA, SAMPLES_CRC, SAMPLES = range(6)
+from train.data.micro_batch import (
+    HEADER,
+    HEADER_LABELLED,
+    LABEL,
+    POSITION,
+    SEGMENT,
+    TOKEN_IDS,
+    VISION_INDEX,
+)
 
 
 class StageLayer(nn.Module):
     """A layer of the pipeline. `prefixes` maps its attributes to names in the checkpoint."""
 
-    prefixes: dict[str, str]
+    prefixes: Mapping[str, str]
 
     def checkpoint_name(self, local_name: str) -> str:
         """Full name in the checkpoint of a parameter of this layer."""
@@ -80,7 +81,7 @@ def _token_rows(slots: list[tuple[int, int]], tokens: int, device: torch.device)
     return (first[:, None] + torch.arange(tokens, device=device)).reshape(-1)
 
 
-def _as_float(buffer: Tensor, dtype: torch.dtype) -> Tensor:
+def as_float(buffer: Tensor, dtype: torch.dtype) -> Tensor:
     """Undo the bit-cast of what frozen layers sent."""
     return buffer if buffer.is_floating_point() else buffer.view(dtype)
 
@@ -88,7 +89,7 @@ def _as_float(buffer: Tensor, dtype: torch.dtype) -> Tensor:
 class VisionTokenizerStage(StageLayer):
     """SAM and the 16× compressor over every view of the micro-batch."""
 
-    prefixes = {"sam_model": "model.sam_model"}
+    prefixes: Mapping[str, str] = {"sam_model": "model.sam_model"}
 
     def __init__(self, sam_model: SamVisionTokenizer, vision_tokens: int, bit_cast: bool) -> None:
         super().__init__()
@@ -121,7 +122,7 @@ class VisionTokenizerStage(StageLayer):
 class GlobalEncoderStage(StageLayer):
     """CLIP, the projector, and the two learned row ends."""
 
-    prefixes = {
+    prefixes: Mapping[str, str] = {
         "vision_model": "model.vision_model",
         "projector": "model.projector",
         "image_newline": "model.image_newline",
@@ -148,7 +149,7 @@ class GlobalEncoderStage(StageLayer):
         return vision.view(torch.int32) if self.bit_cast else vision, metadata
 
     def _vision(self, features: Tensor, tiles: Tensor) -> Tensor:
-        features = _as_float(features, self.image_newline.dtype)
+        features = as_float(features, self.image_newline.dtype)
         width = features.shape[1]
         ends = torch.stack([self.image_newline, self.view_seperator])
         vision = torch.cat([ends.new_zeros(self.vision_tokens, ends.shape[1]), ends])
@@ -164,7 +165,7 @@ class GlobalEncoderStage(StageLayer):
 class EmbeddingStage(StageLayer):
     """Text embeddings, with vision tokens gathered into their places."""
 
-    prefixes = {"embed_tokens": "model.embed_tokens"}
+    prefixes: Mapping[str, str] = {"embed_tokens": "model.embed_tokens"}
 
     def __init__(self, embed_tokens: nn.Embedding) -> None:
         super().__init__()
@@ -174,7 +175,7 @@ class EmbeddingStage(StageLayer):
         """(vision, metadata) -> (hidden [T, H], metadata)."""
         vision, metadata = batch
         text = self.embed_tokens(metadata[TOKEN_IDS])
-        vision = _as_float(vision, text.dtype)
+        vision = as_float(vision, text.dtype)
         index = metadata[VISION_INDEX]
         hidden = torch.where((index >= 0)[:, None], vision[index.clamp(min=0)], text)
         return hidden, metadata
@@ -202,6 +203,7 @@ class DecoderLayerStage(StageLayer):
     def __init__(self, decoder: DecoderLayer, number: int, layouts: LayoutCache) -> None:
         super().__init__()
         self.prefixes = {"decoder": f"model.layers.{number}"}
+        self.number = number
         self.decoder = decoder
         self._layouts = layouts
         self.balance_loss: Tensor | None = None
@@ -243,16 +245,18 @@ def step_share(metadata: Tensor, micro_batches: int, data_parallel_size: int) ->
     The engine averages over micro-batches and replicas; multiplying by their number here and dividing by the
     labelled tokens of the whole step leaves the true mean.
     """
-    labelled = metadata[HEADER, LABELLED_TOKENS].clamp(min=1).float()
+    labelled = metadata[HEADER, HEADER_LABELLED].clamp(min=1).float()
     return micro_batches * data_parallel_size / labelled
 
 
 class HeadStage(StageLayer):
     """Final norm, head and loss."""
 
-    prefixes = {"norm": "model.norm", "lm_head": "lm_head"}
+    prefixes: Mapping[str, str] = {"norm": "model.norm", "lm_head": "lm_head"}
 
-    def __init__(self, norm: RmsNorm, lm_head: nn.Linear, micro_batches: int, data_parallel_size: int) -> None:
+    def __init__(
+        self, norm: RmsNorm, lm_head: nn.Linear, micro_batches: int, data_parallel_size: int
+    ) -> None:
         super().__init__()
         self.norm = norm
         self.lm_head = lm_head
@@ -263,28 +267,3 @@ class HeadStage(StageLayer):
         hidden, metadata = batch
         total = next_token_loss(self.norm(hidden), self.lm_head.weight, metadata[LABEL])
         return total * step_share(metadata, *self._counts)
-
-
-class CompactLanguageModelStage(StageLayer):
-    """Stage 1's language model (transformers' OPT) and its loss."""
-
-    prefixes = {"language_model": "language_model"}
-
-    def __init__(self, language_model: nn.Module, micro_batches: int, data_parallel_size: int) -> None:
-        super().__init__()
-        self.language_model = language_model
-        self._counts = micro_batches, data_parallel_size
-
-    def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """(vision, metadata) -> loss, fp32 scalar."""
-        vision, metadata = batch
-        head = self.language_model.lm_head.weight
-        hidden = packed_hidden_states(
-            self.language_model,
-            metadata[TOKEN_IDS][None],
-            metadata[VISION_INDEX][None],
-            _as_float(vision, head.dtype),
-            metadata[SEGMENT][None],
-            metadata[POSITION][None],
-        )[0]
-        return next_token_loss(hidden, head, metadata[LABEL]) * step_share(metadata, *self._counts)

@@ -1,0 +1,74 @@
+"""Train, and the small actions around it.
+
+python -m train tokenizer=true data=DIR out=DIR vocab_size=512
+torchrun --nproc-per-node 1 -m train experiment=nano_stage1 data=DIR run=DIR tokenizer=DIR
+torchrun --nproc-per-node 4 -m train experiment=nano_stage2 data=DIR run=DIR tokenizer=DIR init=RUN_STAGE1
+python -m train experiment=paper_stage2 plan=true          # the stage table, no processes, no GPU
+python -m train experiment=nano_stage2 data_report=true data=DIR tokenizer=DIR
+python -m train export=true run=RUN_STAGE2 out=DIR
+python -m train --help
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from data_engine.command_line import run
+from data_engine.dataset import DamagedSampleError
+from data_engine.errors import ConfigError
+from train.config import TrainConfig
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def main(config: TrainConfig) -> int | None:
+    """One run or one action; returns the exit status."""
+    from train import actions
+
+    if config.trains_tokenizer:
+        print(actions.make_tokenizer(config))
+    elif config.export:
+        print(actions.export(config, say=print))
+    elif config.plan:
+        print(actions.plan(config))
+    elif config.data_report:
+        print(actions.report_data(config))
+    else:
+        return _train(config)
+    return 0
+
+
+def _train(config: TrainConfig) -> int:
+    from train.prepare import prepare
+
+    prepared = prepare(config)
+    # DeepSpeed takes seconds to import: after what can be refused has been refused.
+    from train.deepspeed_engine import NonFiniteError
+    from train.loop import train
+
+    try:
+        train(prepared)
+    except (ConfigError, NonFiniteError, DamagedSampleError) as error:
+        if RANK == 0 or isinstance(error, DamagedSampleError):
+            sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _await_rank_0() -> None:
+    """Ranks above 0 refuse the same configuration for the same reason: rank 0 says it, once."""
+    time.sleep(5)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    if RANK > 0:
+        from data_engine.command_line import compose
+
+        try:
+            sys.exit(main(compose(TrainConfig, sys.argv[1:], "train")))
+        except ConfigError:
+            _await_rank_0()
+    run(main, TrainConfig, config_name="train", description=__doc__ or "")

@@ -1,0 +1,145 @@
+"""Weights to start from: another run (stage 1's encoder moves into stage 2), a checkpoint, or a released model.
+
+Tensors are matched by checkpoint name and shape. What does not exist there, or has another shape, keeps its
+random start; the report says how much of each there is, so that a wrong source cannot go unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from data_engine.errors import ConfigError
+from model.convert import released_tensors
+from train.checkpoint import Checkpoint, DamagedCheckpointError, find_checkpoint
+from train.deepspeed_engine import TrainingEngine
+from train.run_directory import RunDirectory
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class WeightSource(Protocol):
+    """Tensors under our checkpoint names."""
+
+    shapes: Shapes
+
+    def read(self, names: list[str]) -> Iterator[tuple[str, Tensor]]: ...
+
+
+class CheckpointSource:
+    """Weights of one of our checkpoints."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        tensors = checkpoint.manifest["tensors"]
+        self.shapes: Shapes = {name: tuple(record["shape"]) for name, record in tensors.items()}
+
+    def read(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
+        for _, name, tensor in self._checkpoint.read({name: ["weight"] for name in names}):
+            yield name, tensor
+
+
+class ReleasedSource:
+    """A directory of safetensors in the released layout, whole or a part of it; experts are stacked on the way."""
+
+    def __init__(self, directory: Path, wanted: Shapes) -> None:
+        self._files: dict[str, Path] = {}
+        found: dict[str, tuple[int, ...]] = {}
+        for path in sorted(directory.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as handle:
+                    for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
+                        self._files[name] = path
+                        found[name] = tuple(handle.get_slice(name).get_shape())
+            except SafetensorError as error:
+                raise ConfigError(f"init: '{path}' is damaged or not a safetensors file: {error}.") from error
+        shapes: dict[str, tuple[int, ...]] = {}
+        used: set[str] = set()
+        for name, shape in wanted.items():
+            parts = {part: tuple(view.shape) for part, view in _parts(name, shape, "meta")}
+            if all(found.get(part) == size for part, size in parts.items()):
+                shapes[name] = shape
+                used |= parts.keys()
+        shapes |= {name: size for name, size in found.items() if name not in used}
+        self.shapes: Shapes = shapes
+
+    def read(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
+        with ExitStack() as stack:
+            handles = {
+                path: stack.enter_context(safe_open(path, framework="pt"))
+                for path in set(self._files.values())
+            }
+            for name in names:
+                value = torch.empty(self.shapes[name])
+                for part, view in released_tensors(name, value):
+                    view.copy_(handles[self._files[part]].get_tensor(part))
+                yield name, value
+
+
+def _parts(name: str, shape: tuple[int, ...], device: str) -> Iterator[tuple[str, Tensor]]:
+    return released_tensors(name, torch.empty(shape, device=device))
+
+
+def weight_source(init: str, wanted: Shapes, say: Callable[[str], None]) -> WeightSource:
+    """What `init` names.
+
+    Raises:
+        ConfigError: it is no run, checkpoint or model directory, or holds no whole checkpoint.
+    """
+    directory = Path(init)
+    if not directory.is_dir():
+        raise ConfigError(
+            f"init={init} is not a directory; give a run, a checkpoint in one, or a model in the released layout."
+        )
+    if (directory / "manifest.json").is_file():
+        try:
+            return CheckpointSource(Checkpoint.open(directory))
+        except DamagedCheckpointError as error:
+            raise ConfigError(f"init={init} is damaged: {error}.") from error
+    if (directory / "config.yaml").is_file():
+        checkpoint = find_checkpoint(RunDirectory(directory), say)
+        if checkpoint is None:
+            raise ConfigError(f"init={init} is a run without a whole checkpoint; train it first.")
+        return CheckpointSource(checkpoint)
+    if any(directory.glob("*.safetensors")):
+        return ReleasedSource(directory, wanted)
+    raise ConfigError(
+        f"init={init} is neither a run (config.yaml), a checkpoint (manifest.json) nor a model (*.safetensors)."
+    )
+
+
+def initialise(engine: TrainingEngine, source: WeightSource, wanted: Shapes, init: str) -> str:
+    """Load what fits into this stage (collective); returns the report for the whole model.
+
+    Args:
+        wanted: every parameter of the whole model.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    loaded = [name for name, shape in wanted.items() if source.shapes.get(name) == shape]
+    if not loaded:
+        raise ConfigError(f"init={init} holds no tensor that fits this model by name and shape.")
+    mine = dict(engine.named_parameters())
+    for name, tensor in source.read([name for name in loaded if name in mine]):
+        engine.set_master(mine[name], tensor)
+    engine.finish_loading(optimizer_steps=0)
+    reshaped = [name for name in wanted if name in source.shapes and source.shapes[name] != wanted[name]]
+    fresh = [name for name in wanted if name not in source.shapes]
+    unused = [name for name in source.shapes if name not in wanted]
+    report = f"init: {len(loaded)} of {len(wanted)} tensors from {init}"
+    for what, names in (("new", fresh), ("new because of another shape", reshaped), ("left behind", unused)):
+        if names:
+            report += f"; {what}: {len(names)} ({', '.join(_roots(names))})"
+    return report
+
+
+def _roots(names: list[str]) -> list[str]:
+    """`model.layers.0.mlp...` becomes `model.layers`; each root once, in order."""
+    return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))

@@ -1,0 +1,103 @@
+"""The training loop of both stages."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from data_engine.files import atomic_write_json
+from train.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint, shared_checkpoint
+from train.control import Control
+from train.cut import table_as_dict, table_as_text
+from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
+from train.initialise import initialise, weight_source
+from train.meter import StepMeter
+from train.metrics import Log, RunLog, SilentLog
+from train.optimizer import learning_rate
+from train.prepare import Prepared
+
+
+def train(prepared: Prepared) -> None:
+    """Train from where the run stands to its last step, or until it is asked to stop.
+
+    Raises:
+        ConfigError: the checkpoint, `init` or the data do not belong to this run.
+        NonFiniteError: the loss or a gradient is not finite.
+        OSError: a checkpoint could not be written.
+    """
+    config, loader = prepared.config, prepared.loader
+    started = time.perf_counter()
+    start_processes(prepared.world, config.timeout)
+    builders = [layer.build for layer in prepared.layers]
+    engine = TrainingEngine(
+        builders, prepared.bounds, prepared.world, config.micro_batches, config.precision, config.optimizer
+    )
+    step, log = _begin(prepared, engine, started)
+    control = Control(prepared.run.control, prepared.world.rank, engine.device)
+    meter = StepMeter(prepared, engine)
+    while step < config.steps:
+        rate = learning_rate(config.optimizer, step, config.steps)
+        result = engine.train_step(loader.step_batches(step) if loader else None, step, rate)
+        step += 1
+        meter.add(result)
+        if step % config.logging.every == 0 or step in (1, config.steps):
+            log.step(meter.report(step))
+        log.tick()
+        request = control.poll()
+        if step % config.checkpoint.every == 0 or step == config.steps or request.save or request.stop:
+            _save(prepared, engine, step, log)
+        if request.stop and step < config.steps:
+            log.say(f"stopped as asked at step {step} of {config.steps}; the same command goes on from here")
+            break
+    else:
+        log.say(f"finished: {config.steps} steps, run {prepared.run.path}")
+    log.close()
+    if loader:
+        loader.close()
+    engine.close()
+    stop_processes()
+
+
+def _begin(prepared: Prepared, engine: TrainingEngine, started: float) -> tuple[int, Log]:
+    """Take up the run's last checkpoint, or start from `init` or random weights."""
+    config, rank = prepared.config, prepared.world.rank
+    first: list[str] = []
+    checkpoint = shared_checkpoint(engine, prepared.run, first.append)
+    step = checkpoint.step if checkpoint else 0
+    log: Log = RunLog(config, prepared.run, step) if rank == 0 else SilentLog()
+    for sentence in first:
+        log.say(sentence)
+    torch.manual_seed(config.seed * 1_000_003 + rank)
+    if checkpoint:
+        load_checkpoint(engine, checkpoint)
+        if prepared.loader:
+            prepared.loader.check_state(checkpoint.manifest["loader"])
+        log.say(f"going on from checkpoint step_{step} of {config.steps} steps")
+    elif config.init:
+        source = weight_source(config.init, prepared.shapes, log.say)
+        log.say(initialise(engine, source, prepared.shapes, config.init))
+    else:
+        log.say("init: random weights")
+    if rank == 0:
+        atomic_write_json(prepared.run.stage_table_file, table_as_dict(prepared.table))
+    log.say(table_as_text(prepared.table))
+    log.say(f"{prepared.world.size} processes ready after {time.perf_counter() - started:.1f} s")
+    return step, log
+
+
+def _save(prepared: Prepared, engine: TrainingEngine, step: int, log: Log) -> None:
+    started = time.perf_counter()
+    loader_state = prepared.loader.state(step) if prepared.loader else None
+    about: dict[str, Any] = {
+        "architecture": prepared.config.model.architecture,
+        "model": prepared.model.to_dict(),
+        "tokenizer": prepared.tokenizer.fingerprint,
+    }
+    path = save_checkpoint(engine, prepared.run, step, loader_state, about)
+    if prepared.world.rank == 0:
+        prune_checkpoints(
+            prepared.run, prepared.config.checkpoint.keep_last, prepared.config.checkpoint.keep_every
+        )
+    log.say(f"saved {path.name} in {time.perf_counter() - started:.1f} s")

@@ -1,0 +1,203 @@
+"""What a run says: lines for people (terminal, log.txt), lines for programs (metrics.jsonl), and wandb.
+
+What is special here:
+- Only rank 0 writes; on other ranks and with wandb off, the same calls reach objects that do nothing.
+- wandb can never hurt a run: whatever it raises is logged once, and it is dropped.
+- After a resume, metrics.jsonl holds no step twice: what was logged after the checkpoint is removed.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+from data_engine.files import atomic_write_text
+from train.config import TrainConfig
+from train.deepspeed_engine import TrainingEngine
+from train.run_directory import RunDirectory
+
+
+class Tracker(Protocol):
+    """A service that metrics are sent to."""
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoTracker:
+    """Nothing is sent anywhere."""
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+class WandbTracker:
+    """Weights & Biases; `offline` needs neither account nor network."""
+
+    def __init__(self, config: TrainConfig, run: RunDirectory) -> None:
+        import wandb
+
+        identity = run.path / "wandb_id"
+        if not identity.is_file():
+            atomic_write_text(identity, secrets.token_hex(4) + "\n")
+        self._run = wandb.init(
+            project=config.logging.project,
+            name=run.path.name,
+            id=identity.read_text(encoding="utf-8").strip(),
+            resume="allow",
+            mode="offline" if config.logging.wandb == "offline" else "online",
+            dir=str(run.path),
+            config=asdict(config),
+            settings=wandb.Settings(silent=True),
+        )
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class RunLog:
+    """The log of rank 0. `say` for sentences, `step` for numbers."""
+
+    def __init__(self, config: TrainConfig, run: RunDirectory, first_step: int) -> None:
+        self._metrics_file = run.metrics_file
+        self._text = open(run.log_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in close()
+        _forget_steps_after(run.metrics_file, first_step)
+        self._lines = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._tracker: Tracker = NoTracker()
+        if config.logging.wandb != "disabled":
+            self._protected(lambda: self._start_wandb(config, run))
+        self._bar = tqdm(
+            total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty(), leave=False
+        )
+
+    def _start_wandb(self, config: TrainConfig, run: RunDirectory) -> None:
+        self._tracker = WandbTracker(config, run)
+
+    def say(self, sentence: str) -> None:
+        """One sentence to the terminal and log.txt."""
+        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
+        self._bar.write(sentence, file=sys.stdout)
+        sys.stdout.flush()
+
+    def tick(self) -> None:
+        """One step is done."""
+        self._bar.update()
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """One logged step."""
+        self._lines.write(json.dumps(metrics) + "\n")
+        self.say(_as_line(metrics))
+        self._protected(lambda: self._tracker.log(metrics, metrics["step"]))
+
+    def _protected(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever a logging service raises, training goes on
+            self._tracker = NoTracker()
+            self.say(f"wandb is switched off for this run: {type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        self._bar.close()
+        self._protected(lambda: self._tracker.close())
+        self._text.close()
+        self._lines.close()
+
+
+class SilentLog:
+    """Ranks above 0."""
+
+    def say(self, sentence: str) -> None:
+        return
+
+    def tick(self) -> None:
+        return
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+
+Log = RunLog | SilentLog
+
+
+def _forget_steps_after(path: Path, step: int) -> None:
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue  # the half line of a run that was killed
+    atomic_write_text(path, "".join(kept))
+
+
+def _as_line(metrics: Mapping[str, Any]) -> str:
+    parts = [f"step {metrics['step']}"]
+    for key, text in (
+        ("loss", "loss {:.4f}"),
+        ("balance_loss", "balance {:.4f}"),
+        ("gradient_norm", "grad {:.3f}"),
+        ("learning_rate", "lr {:.2e}"),
+        ("tokens_per_second", "{:.0f} tok/s"),
+        ("seconds", "{:.2f} s/step"),
+        ("data_wait_share", "wait {:.0%}"),
+        ("pack_fill", "fill {:.0%}"),
+        ("epoch", "epoch {:.2f}"),
+    ):
+        if key in metrics:
+            parts.append(text.format(metrics[key]))
+    return "  ".join(parts)
+
+
+def expert_statistics(
+    engine: TrainingEngine, decoder_layers: int, experts: int, passes: int
+) -> dict[str, float]:
+    """Balance loss and expert load since the last call (collective).
+
+    Args:
+        decoder_layers: of the whole model.
+        passes: micro-batches since the last call, over all replicas.
+
+    Returns:
+        `balance_loss`: mean per micro-batch, summed over layers; `expert_load_max`: the busiest expert of any layer
+        against the mean of its layer (1 = balanced); `expert_load_min` likewise. Empty without experts.
+    """
+    if decoder_layers == 0:
+        return {}
+    sums = torch.zeros(decoder_layers, experts + 1, dtype=torch.float64, device=engine.device)
+    for layer in engine.decoder_layers():
+        records = layer.take_records()
+        if records is not None:
+            sums[layer.number, 0] = records[0].double()
+            sums[layer.number, 1:] = records[1].double()
+    dist.all_reduce(sums)
+    load = sums[:, 1:][sums[:, 1:].sum(-1) > 0]
+    if len(load) == 0:
+        return {}
+    relative = load / load.mean(-1, keepdim=True)
+    return {
+        "balance_loss": float(sums[:, 0].sum()) / passes,
+        "expert_load_max": float(relative.max()),
+        "expert_load_min": float(relative.min()),
+    }

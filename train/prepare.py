@@ -1,0 +1,107 @@
+"""Everything about a run that can be known and refused before a process group exists.
+
+Every rank prepares the same; only the ranks of the first stage open the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from data_engine.dataset import open_datasets
+from data_engine.errors import ConfigError
+from model.config import DeepseekOCRConfig
+from model.tokenizer import Tokenizer, TokenizerError
+from train.assemble import PipelineLayer, assemble, model_config
+from train.config import TrainConfig, World, require
+from train.cut import StageRow, boundaries, stage_table
+from train.data.loader import PackedLoader
+from train.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked run, ready to be started."""
+
+    config: TrainConfig
+    world: World
+    run: RunDirectory
+    tokenizer: Tokenizer
+    model: DeepseekOCRConfig
+    layers: list[PipelineLayer]
+    bounds: list[int]
+    table: list[StageRow]
+    loader: PackedLoader | None
+    """On the ranks of the first stage."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter of the model."""
+        return {name: shape for layer in self.layers for name, shape in layer.shapes.items()}
+
+
+def read_tokenizer(config: TrainConfig) -> Tokenizer:
+    """The tokenizer of the run; ConfigError when there is none."""
+    require(bool(config.tokenizer), "tokenizer is required: give tokenizer=DIR with a tokenizer.json.")
+    try:
+        return Tokenizer.from_directory(config.tokenizer)
+    except TokenizerError as error:
+        raise ConfigError(f"tokenizer: {error}") from error
+
+
+def make_loader(config: TrainConfig, world: World, tokenizer: Tokenizer) -> PackedLoader | None:
+    """The reader of this rank, or None where no data is read.
+
+    Ranks are laid out stage by stage: the first `data_parallel_size` ranks are the first stage of every pipeline.
+    """
+    require(bool(config.data), "data is required: give data=DIR with one dataset or several.")
+    if world.rank >= world.data_parallel_size:
+        return None
+    return PackedLoader(
+        open_datasets(config.data),
+        tokenizer,
+        config.resolution_modes(),
+        config.sequence.budgets(),
+        config.data_mixture(),
+        config.seed,
+        config.micro_batches,
+        world.data_parallel_size,
+        world.rank,
+        config.prefetch,
+    )
+
+
+def cut_model(
+    config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
+) -> tuple[list[PipelineLayer], list[int], list[StageRow]]:
+    """Layers, stage boundaries and the stage table."""
+    layers = assemble(config, model, data_parallel_size)
+    infos = [layer.info for layer in layers]
+    bounds = boundaries(infos, config.parallel)
+    return layers, bounds, stage_table(infos, bounds, data_parallel_size, config.precision)
+
+
+def prepare(config: TrainConfig) -> Prepared:
+    """Check everything and open what is read.
+
+    Raises:
+        ConfigError: whatever is not possible, in one sentence.
+    """
+    world = World.from_environment(config.parallel.pipeline_stages)
+    require(
+        bool(config.run), "run is required: give run=DIR, where the run keeps its checkpoints and metrics."
+    )
+    run = RunDirectory(config.run)
+    tokenizer = read_tokenizer(config)
+    model = model_config(config.model, tokenizer.vocab_size, tokenizer.image_id)
+    longest = model.language.max_position_embeddings
+    require(
+        config.sequence.tokens <= longest,
+        f"sequence.tokens={config.sequence.tokens} is more than the {longest} positions of the model; lower it.",
+    )
+    layers, bounds, table = cut_model(config, model, world.data_parallel_size)
+    if world.rank == 0:
+        run.check_belongs_to(config)
+    loader = make_loader(config, world, tokenizer)
+    if world.rank == 0:
+        run.occupy(config, tokenizer)
+    return Prepared(config, world, run, tokenizer, model, layers, bounds, table, loader)
