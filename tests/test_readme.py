@@ -8,15 +8,20 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data_engine import command_line
+from data_engine.dataset import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def command_lines() -> list[str]:
@@ -64,7 +69,11 @@ def test_the_readme_has_commands_for_every_room() -> None:
     assert any(line.startswith("launch/test") for line in command_lines())
 
 
-@pytest.mark.parametrize(("room", "arguments"), room_commands(), ids=lambda value: "-".join(value)[:60])
+@pytest.mark.parametrize(
+    ("room", "arguments"),
+    room_commands(),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value)[:60],
+)
 def test_every_command_composes(room: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert composed(room, arguments, monkeypatch) is not None
 
@@ -79,7 +88,7 @@ def test_every_other_command_is_there() -> None:
 
 
 def test_every_file_that_is_named_exists() -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", README) if "://" not in link]
     named = re.findall(
         r"`((?:model|data_engine|train|evaluation|launch|configs|tests|benchmarks)/[\w./-]*)`", README
     )
@@ -94,7 +103,7 @@ def test_every_room_is_described() -> None:
 
 
 def test_python_blocks_import_what_exists() -> None:
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+    for block in PYTHON_BLOCKS:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -103,3 +112,15 @@ def test_python_blocks_import_what_exists() -> None:
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+def test_the_example_of_own_data_makes_a_dataset(tmp_path: Path) -> None:
+    example = next(block for block in PYTHON_BLOCKS if "write_shard" in block)
+    Image.new("RGB", (1240, 1754), "white").save(tmp_path / "page.png")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    made = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    dataset = Dataset.open(tmp_path / "data" / "train" / "mine")
+    assert (len(dataset), dataset.read(0).response) == (1, "The text of the page.")
