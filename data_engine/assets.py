@@ -155,7 +155,7 @@ def _npm_pack(package: str, directory: Path) -> Path:
         ) from error
     archives = list(directory.glob("*.tgz"))
     if result.returncode != 0 or len(archives) != 1:
-        lines = [line for line in (result.stderr or "").strip().splitlines() if "error" in line.lower()]
+        lines = [line for line in str(result.stderr).splitlines() if "error" in line.lower()]
         reason = f" ({lines[0].strip()})" if lines else ""
         raise ConfigError(f"{failure}{reason}: check the network and the registry that npm is set to.")
     return archives[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.errors import ConfigError, nearest
-from data_engine.options import CardOptions
+from data_engine.options import CardOptions, ChemistryOptions, GeometryOptions, PageOptions
 
 if TYPE_CHECKING:
     from data_engine.render.base import Renderer
@@ -25,6 +25,9 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "card": Kind(CardOptions, "data_engine.render.card:CardRenderer"),
+    "page": Kind(PageOptions, "data_engine.render.page:PageRenderer"),
+    "chemistry": Kind(ChemistryOptions, "data_engine.render.chemistry:ChemistryRenderer"),
+    "geometry": Kind(GeometryOptions, "data_engine.render.geometry:GeometryRenderer"),
 }
 
 

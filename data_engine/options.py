@@ -6,9 +6,11 @@ Light on purpose (no drawing library is imported), so that `--help` and a refusa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from data_engine.errors import ConfigError, in_range, one_of, span
 from data_engine.fonts import FONT_FAMILIES, LATIN_FAMILIES
+from data_engine.words import LANGUAGES
 
 
 @dataclass
@@ -52,3 +54,113 @@ class CardOptions:
             raise ConfigError(f"options.fonts needs at least one of {', '.join(FONT_FAMILIES)}.")
         for family in self.fonts:
             one_of("options.fonts", family, FONT_FAMILIES)
+
+
+@dataclass
+class PageOptions:
+    """A page of random words in one or two columns, with a title and sometimes a list."""
+
+    size: Any = 512
+    """Side of the square image in pixels, or [WIDTH,HEIGHT]."""
+    words: list[int] = field(default_factory=lambda: [20, 80])
+    """[MIN,MAX] words; what does not fit is set smaller, then left out of page and label."""
+    languages: list[str] = field(default_factory=lambda: list(LANGUAGES))
+    """Languages to draw from: en, zh (needs the Chinese font: python -m data_engine assets=fetch)."""
+    columns: list[int] = field(default_factory=lambda: [1, 2])
+    """[MIN,MAX] columns."""
+    titles: float = 0.8
+    """Share of pages with a title, 0 to 1."""
+    lists: float = 0.3
+    """Share of pages with a list, 0 to 1."""
+    font_pixels: list[float] | None = None
+    """[MIN,MAX] font size in pixels; null: 0.025 to 0.038 of size, but at least 9 to 11."""
+
+    def __post_init__(self) -> None:
+        width, height = self.width_and_height
+        span("options.words", self.words, 1, 100_000)
+        span("options.columns", self.columns, 1, 6)
+        in_range("options.titles", self.titles, 0, 1)
+        in_range("options.lists", self.lists, 0, 1)
+        check_languages(self.languages)
+        if self.font_pixels is not None:
+            span("options.font_pixels", self.font_pixels, 4, min(width, height))
+
+    @property
+    def width_and_height(self) -> tuple[int, int]:
+        """In pixels."""
+        return width_and_height(self.size)
+
+
+@dataclass
+class ChemistryOptions:
+    """A molecule as chemists draw it; the label is its canonical SMILES."""
+
+    size: Any = 512
+    """Side of the square image in pixels, or [WIDTH,HEIGHT]."""
+    smiles: str | None = None
+    """File of molecules (.smi or .smi.gz; the first column is the SMILES); null: the NCI list inside RDKit."""
+    max_atoms: int | None = None
+    """Leave out molecules with more heavy atoms; null: draw all. Reads the whole file first."""
+    split: str = "all"
+    """all; or train and heldout: nine tenths and the last tenth of the molecules, no molecule in both."""
+    color: float = 0.5
+    """Share of drawings with coloured atoms, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        width_and_height(self.size)
+        one_of("options.split", self.split, ("all", "train", "heldout"))
+        in_range("options.color", self.color, 0, 1)
+        if self.max_atoms is not None:
+            in_range("options.max_atoms", self.max_atoms, 1, 10_000)
+
+
+SHAPES = ("square", "rectangle", "parallelogram", "rhombus", "trapezoid", "triangle", "circle")
+
+
+@dataclass
+class GeometryOptions:
+    """A plane figure after Slow Perception; the label is the paper's dictionary, perception ruler 4."""
+
+    size: int = 512
+    """Side of the square image in pixels."""
+    shapes: list[str] = field(default_factory=lambda: list(SHAPES))
+    """Shapes to draw from: square, rectangle, parallelogram, rhombus, trapezoid, triangle, circle."""
+    extra_lines: list[int] = field(default_factory=lambda: [0, 3])
+    """[MIN,MAX] diagonals, medians, heights and the like."""
+    circles: float = 0.25
+    """Share of the figures with straight sides that get a circle in or around them, 0 to 1."""
+    letters: float = 0.9
+    """Share of figures with letters at their points, 0 to 1."""
+    dashed: float = 0.2
+    """Share of dashed lines, 0 to 1."""
+    translation: float = 1.0
+    """How far the figure may be shifted off the middle: 0 not at all, 1 to the margin. Never shifts the label."""
+
+    def __post_init__(self) -> None:
+        in_range("options.size", self.size, 64, 4096)
+        span("options.extra_lines", self.extra_lines, 0, 6)
+        for key in ("circles", "letters", "dashed", "translation"):
+            in_range(f"options.{key}", getattr(self, key), 0, 1)
+        if not self.shapes:
+            raise ConfigError(f"options.shapes needs at least one of {', '.join(SHAPES)}.")
+        for shape in self.shapes:
+            one_of("options.shapes", shape, SHAPES)
+
+
+def width_and_height(size: Any) -> tuple[int, int]:
+    """(width, height) in pixels from one number or [WIDTH,HEIGHT]; ConfigError for anything else."""
+    sides = [size, size] if isinstance(size, int) else size
+    valid = isinstance(sides, list) and len(sides) == 2 and all(type(side) is int for side in sides)
+    if not valid or not all(64 <= side <= 4096 for side in sides):
+        raise ConfigError(
+            f"options.size={size} is not possible: give one number or [WIDTH,HEIGHT], 64 to 4096 pixels each."
+        )
+    return sides[0], sides[1]
+
+
+def check_languages(languages: list[str]) -> None:
+    """ConfigError unless there is at least one language, and each is known."""
+    if not languages:
+        raise ConfigError(f"options.languages needs at least one of {', '.join(LANGUAGES)}.")
+    for language in languages:
+        one_of("options.languages", language, LANGUAGES)

@@ -89,3 +89,26 @@ class Draws:
     def stream(self, concern: str) -> Stream:
         """The stream of one concern: "content", "style", "layout", ..."""
         return Stream(f"{self.seed}/{self.kind}/{self.index}/{concern}")
+
+
+def permuted(place: int, count: int, name: str) -> int:
+    """Where `place` goes in the permutation of range(count) called `name`; computed, never stored.
+
+    A Feistel network over the next even number of bits; what falls outside of the range walks on until it
+    falls inside, which keeps it a permutation.
+    """
+    if not 0 <= place < count:
+        raise ValueError(f"{place} is not in range({count})")
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    key = Stream(name)
+    round_keys = [key.bits() for _ in range(6)]
+    while True:
+        left, right = place >> half, place & mask
+        for round_key in round_keys:
+            mixed = ((right + 1) * 0x9E3779B97F4A7C15 ^ round_key) & _MASK
+            mixed = ((mixed ^ (mixed >> 29)) * 0xBF58476D1CE4E5B9) & _MASK
+            left, right = right, left ^ (mixed >> 32) & mask
+        place = left << half | right
+        if place < count:
+            return place

@@ -16,7 +16,7 @@ from data_engine.sample import IMAGE_PLACEHOLDER, Sample, image_members
 
 MAXIMUM_PIXELS = 100_000_000
 _PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG"}
-_CELL, _CAPTION, _COLUMNS, _CELLS = 256, 48, 6, 36
+_CELL, _CAPTION, _COLUMNS, _CELLS = 256, 54, 6, 36
 
 
 def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> None:
@@ -96,8 +96,10 @@ def contact_sheet(datasets: list[Dataset], path: Path) -> None:
         draw.rectangle((left, top, left + _CELL - 1, top + _CELL + _CAPTION - 1), fill=(255, 255, 255))
         if sample.images:
             with Image.open(io.BytesIO(sample.images[0]), formats=list(_PILLOW_FORMATS.values())) as picture:
-                small = picture.convert("RGB")
-                small.thumbnail((_CELL, _CELL))
+                scale = min(_CELL / picture.width, _CELL / picture.height, 2.0)
+                small = picture.convert("RGB").resize(
+                    (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+                )
                 sheet.paste(small, (left + (_CELL - small.width) // 2, top + (_CELL - small.height) // 2))
         caption = _cut(sample.response, captions, _CELL - 8, 3)
         draw.multiline_text((left + 4, top + _CELL + 2), caption, fill=(0, 0, 0), font=captions, spacing=2)
@@ -116,9 +118,9 @@ def _caption_font() -> ImageFont.FreeTypeFont:
     from data_engine.fonts import latin_font_file
 
     try:
-        return ImageFont.truetype(str(asset_path("NotoSansSC-Regular.ttf")), 11)
+        return ImageFont.truetype(str(asset_path("NotoSansSC-Regular.ttf")), 13)
     except ConfigError:  # the assets are not fetched: Latin captions will do
-        return ImageFont.truetype(str(latin_font_file("sans", False)), 11)
+        return ImageFont.truetype(str(latin_font_file("sans", False)), 13)
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> str:

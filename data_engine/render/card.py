@@ -16,11 +16,11 @@ from data_engine.random_stream import Draws, Stream
 from data_engine.render.base import Rendered, Renderer
 from data_engine.render.graphics import (
     font,
+    font_versions,
     graphics_versions,
     gray_surface,
     missing_characters,
     skia,
-    versions_of,
 )
 from data_engine.render.png import encode
 
@@ -42,7 +42,7 @@ class CardRenderer(Renderer):
                 )
 
     def versions(self) -> dict[str, str]:
-        return graphics_versions() | versions_of("matplotlib")
+        return graphics_versions() | font_versions(self._options.fonts)
 
     def render(self, draws: Draws) -> Rendered:
         options = self._options

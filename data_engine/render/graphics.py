@@ -9,12 +9,16 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 import rdkit.Chem.Draw.rdMolDraw2D  # noqa: F401  isort:skip
 import skia  # isort:skip
+
+from data_engine.files import sha256_of
+from data_engine.fonts import font_file
 
 
 @functools.cache
@@ -69,3 +73,9 @@ def graphics_versions() -> dict[str, str]:
 
 def versions_of(*distributions: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in distributions}
+
+
+def font_versions(families: Iterable[str]) -> dict[str, str]:
+    """Hashes of the font files that are drawn with."""
+    files = {font_file(family, bold) for family in families for bold in (False, True)}
+    return {path.name: sha256_of(path)[:16] for path in sorted(files)}

@@ -1,0 +1,102 @@
+"""Molecules: RDKit lays out and draws (as SVG, whose letters are outlines), skia fills the outlines.
+
+The label is the canonical SMILES of the molecule that is drawn. RDKit's comic mode is left alone: it is the
+one option that is not reproducible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDepictor
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from data_engine.errors import ConfigError
+from data_engine.files import sha256_of
+from data_engine.options import ChemistryOptions, width_and_height
+from data_engine.prompts import PARSE_FIGURE
+from data_engine.random_stream import Draws, Stream, permuted
+from data_engine.render.base import NoSampleError, Rendered, Renderer
+from data_engine.render.graphics import color_surface, graphics_versions, gray_surface, skia, versions_of
+from data_engine.render.png import encode
+from data_engine.render.svg_paths import draw_svg
+from data_engine.smiles import nci_file, read_smiles
+
+INVALID = "invalid SMILES"
+_HELD_OUT = 10  # one molecule in so many is held out
+
+
+class ChemistryRenderer(Renderer):
+    def __init__(self, options: ChemistryOptions) -> None:
+        self._options = options
+        self._width, self._height = width_and_height(options.size)
+        self._file = nci_file() if options.smiles is None else Path(options.smiles)
+        rdBase.DisableLog("rdApp.*")  # what RDKit refuses is reported by us, with its line
+        molecules = read_smiles(self._file)
+        if options.max_atoms is not None or options.split != "all":
+            molecules = [entry for entry in molecules if self._is_wanted(entry[1])]
+        if not molecules:
+            raise ConfigError(
+                f"no molecule of {self._file} passes options.max_atoms and options.split: loosen them, or give "
+                "another options.smiles=FILE."
+            )
+        self._molecules = molecules
+
+    def versions(self) -> dict[str, str]:
+        return graphics_versions() | versions_of("rdkit") | {"smiles": sha256_of(self._file)[:16]}
+
+    def render(self, draws: Draws) -> Rendered:
+        count = len(self._molecules)
+        turn, place = divmod(draws.index, count)  # every molecule once before any comes again
+        line, smiles = self._molecules[permuted(place, count, f"{draws.seed}/chemistry/{turn}")]
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None or molecule.GetNumAtoms() == 0:
+            raise NoSampleError(INVALID, f"line {line} of {self._file.name}: {smiles[:80]}")
+        label = Chem.MolToSmiles(molecule)
+        picture = self._draw(molecule, draws.stream("style"))
+        return Rendered((encode(picture),), PARSE_FIGURE, label, "rdkit", {"line": line})
+
+    def _is_wanted(self, smiles: str) -> bool:
+        """Whether a molecule passes the options; an invalid one does, so that it is counted and reported."""
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None:
+            return True
+        limit, split = self._options.max_atoms, self._options.split
+        if limit is not None and molecule.GetNumHeavyAtoms() > limit:
+            return False
+        # By the canonical form: the same molecule, however written, is on the same side.
+        digest = hashlib.blake2b(Chem.MolToSmiles(molecule).encode(), digest_size=8).digest()
+        held_out = int.from_bytes(digest, "little") % _HELD_OUT == 0
+        return split == "all" or (split == "heldout") == held_out
+
+    def _draw(self, molecule: Chem.Mol, style: Stream) -> np.ndarray:
+        colored = style.chance(self._options.color)
+        drawer = rdMolDraw2D.MolDraw2DSVG(self._width, self._height)
+        options: Any = drawer.drawOptions()
+        options.includeMetadata = False  # it would write the answer into the picture's file
+        options.clearBackground = False
+        options.padding = style.uniform(0.04, 0.12)
+        options.bondLineWidth = max(1.0, min(self._width, self._height) / 512 * style.uniform(1.2, 3.0))
+        options.scaleBondWidth = False
+        options.multipleBondOffset = style.uniform(0.12, 0.2)
+        options.rotate = style.uniform(0, 360) if style.chance(0.5) else 0.0
+        options.additionalAtomLabelPadding = style.uniform(0.02, 0.12)
+        options.minFontSize = 8
+        options.explicitMethyl = style.chance(0.2)
+        if not colored:
+            options.useBWAtomPalette()
+        # Process-wide state of RDKit: set for every molecule, so that none depends on the one before.
+        rdDepictor.SetPreferCoordGen(False)
+        rdMolDraw2D.PrepareAndDrawMolecule(drawer, molecule)
+        drawer.FinishDrawing()
+        paper = style.integer(240, 255)
+        surface_of = color_surface if colored else gray_surface
+        pixels, surface = surface_of(self._width, self._height)
+        canvas = surface.getCanvas()
+        canvas.clear(skia.ColorSetRGB(paper, paper, paper))
+        draw_svg(drawer.GetDrawingText(), canvas)
+        return pixels
