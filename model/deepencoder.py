@@ -69,7 +69,8 @@ def initialise_encoder(
 
     Weights are normal with the inverse square root of their inputs (a fixed 0.02, the habit at width 768 and
     above, leaves a narrow encoder on its first plateau for hundreds of steps), positions and the class token
-    normal with 0.02, norms identities, biases zero.
+    normal with 0.02, norms identities, biases zero. Filters of the patch embedding have no mean, so that blank
+    paper gives nothing: otherwise its constant drowns the ink, and reading starts hundreds of steps later.
     """
     with torch.no_grad():
         for module in (*sam_model.modules(), *vision_model.modules()):
@@ -80,5 +81,7 @@ def initialise_encoder(
                     module.bias.zero_()
             elif isinstance(module, nn.Embedding):
                 module.weight.normal_(0.0, 0.02, generator=generator)
+        filters = sam_model.patch_embed.proj.weight
+        filters.sub_(filters.mean((1, 2, 3), keepdim=True))
         sam_model.pos_embed.normal_(0.0, 0.02, generator=generator)
         vision_model.embeddings.class_embedding.normal_(0.0, 0.02, generator=generator)
