@@ -11,8 +11,8 @@ from evaluation.predict import checkpoint_directory
 from evaluation.questions import Modes
 from model.views import MODES
 
-RECORD = "resolution_modes.json"
-"""File of an export: {"default": mode, task: mode, ...}, the modes it was trained in."""
+RECORD, KEY = "processor_config.json", "resolution_modes"
+"""File of an export and its key: {"default": mode, task: mode, ...}, the modes that the model was trained in."""
 
 
 def modes_for(checkpoint: str, given: Mapping[str, str]) -> Modes:
@@ -32,7 +32,7 @@ def modes_for(checkpoint: str, given: Mapping[str, str]) -> Modes:
 
 
 def recorded_modes(directory: Path) -> dict[str, str]:
-    """The modes that a checkpoint records; none if it is not one of ours."""
+    """The modes that a checkpoint records; none where its processor_config.json is missing or does not say."""
     path = directory / RECORD
     if not path.is_file():
         return {}
@@ -40,6 +40,7 @@ def recorded_modes(directory: Path) -> dict[str, str]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(content, dict) or not all(isinstance(mode, str) for mode in content.values()):
-        raise ConfigError(f"{path} must map tasks to resolution modes.")
-    return content
+    modes = content.get(KEY, {}) if isinstance(content, dict) else None
+    if not isinstance(modes, dict) or not all(isinstance(mode, str) for mode in modes.values()):
+        raise ConfigError(f"{path} must map tasks to resolution modes under '{KEY}'.")
+    return modes

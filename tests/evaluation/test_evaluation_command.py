@@ -169,14 +169,15 @@ def test_missing_predictions_are_named_and_count_as_empty(
 def test_modes_recorded_in_the_checkpoint_are_used(checkpoint: Path, heldout: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, copy)
-    (copy / "resolution_modes.json").write_text('{"default": "nano_tiny", "figure": "nano_small"}')
+    modes = {"default": "nano_tiny", "figure": "nano_small"}
+    (copy / "processor_config.json").write_text(json.dumps({"patch_size": 16, "resolution_modes": modes}))
     config = compose(
         EvaluationConfig,
         [f"checkpoint={copy}", f"data={heldout}", f"out={tmp_path / 'out'}", "max_new_tokens=2", "samples=2"],
     )
     evaluate(config, quiet)
-    modes = {p.dataset: p.mode for p in read_predictions(tmp_path / "out" / "predictions.jsonl")}
-    assert modes == {"card": "nano_tiny", "figure": "nano_small"}
+    seen = {p.dataset: p.mode for p in read_predictions(tmp_path / "out" / "predictions.jsonl")}
+    assert seen == {"card": "nano_tiny", "figure": "nano_small"}
 
 
 def test_reading_one_page_prints_its_text(checkpoint: Path, tmp_path: Path) -> None:
@@ -203,8 +204,17 @@ def damaged(checkpoint: Path, target: Path, name: str, content: bytes) -> Path:
         ("config.json", b"{", "not JSON"),
         ("model-00001-of-000001.safetensors", b"\x80\x04pickle", "model-00001-of-000001.safetensors"),
         ("tokenizer.json", b"{}", "tokenizer"),
-        ("resolution_modes.json", b"[1]", "must map tasks to resolution modes"),
-        ("resolution_modes.json", b'{"default": "huge"}', "resolution mode huge of default is unknown"),
+        ("processor_config.json", b"[1]", "must map tasks to resolution modes"),
+        (
+            "processor_config.json",
+            b'{"resolution_modes": {"default": 1}}',
+            "must map tasks to resolution modes",
+        ),
+        (
+            "processor_config.json",
+            b'{"resolution_modes": {"default": "huge"}}',
+            "mode huge of default is unknown",
+        ),
     ],
 )
 def test_a_checkpoint_that_is_not_ours_is_refused(
@@ -212,7 +222,7 @@ def test_a_checkpoint_that_is_not_ours_is_refused(
 ) -> None:
     wrong = damaged(checkpoint, tmp_path / "wrong", name, content)
     arguments = [f"checkpoint={wrong}", f"data={heldout}", f"out={tmp_path / 'out'}"]
-    modes = [] if name == "resolution_modes.json" else [f"modes.default={MODE}"]
+    modes = [] if name == "processor_config.json" else [f"modes.default={MODE}"]
     with pytest.raises(ConfigError, match=sentence):
         evaluate(compose(EvaluationConfig, arguments + modes), quiet)
 
