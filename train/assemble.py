@@ -206,11 +206,12 @@ def _stage_1(
 
     try:
         with torch.device("meta"), _Unfilled():
-            hidden_size = compact().lm_head.in_features
+            counted = compact()
     except ModelConfigError as error:
         raise ConfigError(f"model.language_model: {error}") from error
+    _check_length(config, counted.config.max_position_embeddings)
     return [
-        *_encoder(config, model, hidden_size),
+        *_encoder(config, model, counted.lm_head.in_features),
         ("compact language model", "language_model", language_model),
     ]
 
@@ -219,6 +220,7 @@ def _stage_2(
     config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
 ) -> list[tuple[str, str, _Build]]:
     language = model.language
+    _check_length(config, language.max_position_embeddings)
     layouts = LayoutCache(language)
 
     def embedding(number: int, bit_cast: bool) -> StageLayer:
@@ -251,6 +253,14 @@ def _stage_2(
         *((f"decoder {index}", "decoder", decoder(index)) for index in range(language.num_hidden_layers)),
         ("head", "head", head),
     ]
+
+
+def _check_length(config: TrainConfig, positions: int) -> None:
+    tokens = config.sequence.tokens
+    require(
+        tokens <= positions,
+        f"sequence.tokens={tokens} is more than the {positions} positions of the language model; lower it.",
+    )
 
 
 def _seed(seed: int, number: int) -> int:

@@ -42,7 +42,7 @@ from torch import Tensor
 from data_engine.errors import ConfigError
 from train.config import OptimizerSettings, World
 from train.data.micro_batch import MicroBatch
-from train.optimizer import GROUPS, build_adamw, parameter_groups
+from train.optimizer import GROUPS, MOMENTS, build_adamw, parameter_groups
 from train.pipeline_layers import DecoderLayerStage, StageLayer
 
 if not torch.cuda.is_available():
@@ -65,7 +65,7 @@ from deepspeed.utils import (
 )
 
 OLDEST, TOO_NEW = Version("0.19.3"), Version("0.20")
-MOMENTS = ("exp_avg", "exp_avg_sq")
+DEEPSPEED_VERSION: str = deepspeed.__version__
 BUCKET_ELEMENTS = 50_000_000
 """Largest gradient bucket; DeepSpeed's default of 5e8 would be allocated whole."""
 
@@ -93,7 +93,7 @@ def start_processes(world: World, timeout: float) -> None:
     Raises:
         ConfigError: the installed DeepSpeed is not one that computes the right gradients.
     """
-    version = Version(deepspeed.__version__)
+    version = Version(DEEPSPEED_VERSION)
     if not OLDEST <= version < TOO_NEW:
         raise ConfigError(
             f"DeepSpeed {version} is installed, but this engine needs {OLDEST} or later below {TOO_NEW}: earlier "

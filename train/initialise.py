@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,10 +18,13 @@ from torch import Tensor
 from data_engine.errors import ConfigError
 from model.convert import released_tensors
 from train.checkpoint import Checkpoint, DamagedCheckpointError, find_checkpoint
-from train.deepspeed_engine import TrainingEngine
 from train.run_directory import RunDirectory
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+if TYPE_CHECKING:
+    from train.deepspeed_engine import TrainingEngine
 
 
 class WeightSource(Protocol):

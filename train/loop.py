@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from data_engine.files import atomic_write_json
-from train.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint, shared_checkpoint
+from train.checkpoint import prune_checkpoints
+from train.checkpoint_state import load_checkpoint, save_checkpoint, shared_checkpoint
 from train.control import Control
 from train.cut import table_as_dict, table_as_text
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes

@@ -18,6 +18,8 @@ import torch.nn as nn
 from train.config import OptimizerSettings
 
 GROUPS = ("decayed", "plain")
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state of a parameter, by the names torch gives it."""
 # Matrices that are tables of vectors rather than maps: decay would only shrink what is rarely looked up.
 _TABLES = ("embed_tokens", "embed_positions", "position_embedding", "pos_embed", "rel_pos_h", "rel_pos_w")
 

@@ -93,11 +93,6 @@ def prepare(config: TrainConfig) -> Prepared:
     run = RunDirectory(config.run)
     tokenizer = read_tokenizer(config)
     model = model_config(config.model, tokenizer.vocab_size, tokenizer.image_id)
-    longest = model.language.max_position_embeddings
-    require(
-        config.sequence.tokens <= longest,
-        f"sequence.tokens={config.sequence.tokens} is more than the {longest} positions of the model; lower it.",
-    )
     layers, bounds, table = cut_model(config, model, world.data_parallel_size)
     if world.rank == 0:
         run.check_belongs_to(config)
