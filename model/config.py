@@ -368,8 +368,8 @@ def _released_layout(config: DeepseekOCRConfig) -> dict[str, Any]:
 PRESETS: dict[str, DeepseekOCRConfig] = {
     "nano": DeepseekOCRConfig(
         sam=SamConfig(
-            image_size=128, hidden_size=64, num_layers=4, num_heads=4, window_size=4,
-            global_attn_indexes=(1, 3), out_channels=64, downsample_channels=(96, 128),
+            image_size=128, hidden_size=64, num_layers=3, num_heads=2, window_size=4,
+            global_attn_indexes=(2,), out_channels=64, downsample_channels=(96, 128),
         ),
         clip=ClipConfig(hidden_size=128, num_layers=3, num_heads=4, image_size=28, patch_size=14),
         language=DecoderConfig(
