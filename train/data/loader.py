@@ -95,6 +95,11 @@ class _StepLoader:
         """Number of steps; None when there is no end."""
         if draws.windows is not None:
             self.steps = -(-self._stream.count() // self.packs_per_step)
+            if self.steps == 0:
+                raise ConfigError(
+                    f"none of the held-out samples of {', '.join(draws.names)} fits a micro-batch of {shape}; enlarge "
+                    "it or choose a smaller resolution mode."
+                )
         self._prefetcher = Prefetcher(
             self._make,
             prefetch * micro_batches_per_step,
@@ -106,9 +111,11 @@ class _StepLoader:
 
         Raises:
             DamagedSampleError: what a shard holds is not what was written; names shard and key.
-            ValueError: a sample that is whole but cannot be used; names dataset and key.
+            ValueError: a sample that is whole but cannot be used; names key and dataset.
             IndexError: the step is after the end of held-out data.
         """
+        if self.steps is not None and step >= self.steps:
+            raise self._after_the_end(step)
         first = step * self.micro_batches_per_step
         for number in range(first, first + self.micro_batches_per_step):
             yield self._prefetcher.take(number)
@@ -122,7 +129,7 @@ class _StepLoader:
         """What a step holds, over all ranks."""
         packs = [pack for pack in self._step_packs(step) if pack is not None]
         if not packs:
-            raise IndexError(f"the data ends after {self.steps} steps, and step {step} was asked for")
+            raise self._after_the_end(step)
         tokens = sum(int(pack.budgets[TOKENS]) for pack in packs)
         return StepSummary(
             step=step,
@@ -142,6 +149,9 @@ class _StepLoader:
     def close(self) -> None:
         """Stop reading ahead. The loader stays usable."""
         self._prefetcher.close()
+
+    def _after_the_end(self, step: int) -> IndexError:
+        return IndexError(f"the held-out data ends after {self.steps} steps, and step {step} was asked for")
 
     def _make_step_packs(self, step: int) -> list[Pack | None]:
         first = step * self.packs_per_step

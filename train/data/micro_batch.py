@@ -161,7 +161,7 @@ class MicroBatchBuilder:
             try:
                 self._add(sample, number, pixels, tiles, metadata, filled)
             except ValueError as error:
-                raise ValueError(f"sample {identity}: {error}") from error
+                raise ValueError(f"sample {sample.key} ({identity}): {error}") from error
         checksum = zlib.crc32("\n".join(identity for identity, _ in samples).encode())
         metadata[HEADER, HEADER_LABELLED] = header.labelled_tokens
         metadata[HEADER, HEADER_STEP] = header.step

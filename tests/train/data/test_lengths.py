@@ -57,7 +57,9 @@ def test_the_cache_spares_reading(tokenizer: Tokenizer, tmp_path: Path) -> None:
     (file,) = (tmp_path / "lengths").iterdir()
 
     second = pages(12)
-    cached = SampleCosts({"page": second}, ["page"], tokenizer, NANO_MODES, tmp_path / "lengths").of(all_of(12))
+    cached = SampleCosts({"page": second}, ["page"], tokenizer, NANO_MODES, tmp_path / "lengths").of(
+        all_of(12)
+    )
     assert second.texts_read == 0
     assert all(np.array_equal(one, other) for one, other in zip(cached, expected, strict=True))
 

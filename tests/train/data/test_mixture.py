@@ -151,6 +151,8 @@ def test_one_pass_is_every_sample_in_order(sizes: list[int], window: int) -> Non
     draws = OnePassDraws({f"d{number}": size for number, size in enumerate(sizes)}, window)
     assert draws.windows is not None
     tables = [draws.window(number) for number in range(draws.windows)]
-    seen = [pair for table in tables for pair in zip(table.source.tolist(), table.sample.tolist(), strict=True)]
+    seen = [
+        pair for table in tables for pair in zip(table.source.tolist(), table.sample.tolist(), strict=True)
+    ]
     assert seen == [(number, i) for number, size in enumerate(sizes) for i in range(size)]
     assert set(draws.epochs(draws.windows).values()) <= {0.0, 1.0}

@@ -85,4 +85,3 @@ def test_a_million_lookups_in_under_a_second() -> None:
     started = time.perf_counter()
     permutation.take(np.arange(1_000_000))
     assert time.perf_counter() - started < 1
-

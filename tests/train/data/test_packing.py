@@ -43,7 +43,9 @@ def realistic_costs(count: int, seed: int = 0) -> np.ndarray:
     kinds = numbers.choice(5, count, p=[0.45, 0.2, 0.15, 0.1, 0.1])
     log_mean = np.array([6.9, 6.3, 4.5, 4.0, 7.0])[kinds]
     text = numbers.lognormal(log_mean, np.array([0.6, 0.7, 0.6, 0.5, 0.9])[kinds]).astype(np.int64) + 10
-    columns, rows = np.array([(2, 3), (3, 2), (2, 2), (3, 3), (1, 2), (2, 4)])[numbers.integers(0, 6, count)].T
+    columns, rows = np.array([(2, 3), (3, 2), (2, 2), (3, 3), (1, 2), (2, 4)])[
+        numbers.integers(0, 6, count)
+    ].T
     tiles = np.where(kinds == 0, columns * rows, 0)
     gundam = (columns * 10 + 1) * rows * 10 + 273
     placeholders = np.where(kinds == 0, gundam, np.array([0, 273, 111, 73, 0])[kinds])
@@ -66,5 +68,5 @@ def test_realistic_windows_are_filled() -> None:
 def test_a_step_owns_the_same_packs_for_every_data_parallel_size(step: int, layout: tuple[int, int]) -> None:
     micro_batches, ranks = layout
     packs = [packs_of(step, micro_batches, ranks, rank) for rank in range(ranks)]
-    assert sorted(sum(packs, [])) == list(range(step * 8, step * 8 + 8))
+    assert sorted(pack for mine in packs for pack in mine) == list(range(step * 8, step * 8 + 8))
     assert all(len(mine) == micro_batches for mine in packs)

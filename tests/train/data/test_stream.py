@@ -61,7 +61,9 @@ def test_every_epoch_is_whole_but_for_the_dropped() -> None:
     stream = make_stream()
     seen: Counter[tuple[int, int]] = Counter()
     number = 0
-    while (place := stream.locate(number)) is not None and place[0] < 70:  # 70 windows: 33 epochs of a, 35 of b
+    while (place := stream.locate(number)) is not None and place[
+        0
+    ] < 70:  # 70 windows: 33 epochs of a, 35 of b
         pack = stream.pack(number)
         assert pack is not None and (pack.budgets <= CAPACITY).all()
         seen.update(zip(pack.source.tolist(), pack.sample.tolist(), strict=True))

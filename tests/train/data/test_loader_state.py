@@ -1,0 +1,127 @@
+"""A checkpoint's data state goes on with the same stream, or says in one sentence why it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from reading_samples import NANO_MODES, MemoryDataset, cards, texts
+
+from data_engine.errors import ConfigError
+from model.tokenizer import Tokenizer
+from model.views import MODES
+from train.data.loader import PackedLoader
+from train.data.micro_batch import MicroBatchShape
+from train.data.mixture import Mixture, Phase
+from train.tokenizer import train_tokenizer
+
+SHAPE = MicroBatchShape(tokens=300, patches=3000, views=24, vision_tokens=200)
+
+
+def settings(tokenizer: Tokenizer) -> dict[str, Any]:
+    return {
+        "datasets": {"card": cards(60), "text": texts(20)},
+        "tokenizer": tokenizer,
+        "modes": NANO_MODES,
+        "shape": SHAPE,
+        "mixture": Mixture.of({"card": 3, "text": 1}, window=40),
+        "seed": 4,
+        "micro_batches_per_step": 2,
+        "data_parallel_size": 2,
+        "prefetch": 0,
+    }
+
+
+def change_dataset(options: dict[str, Any]) -> None:
+    options["datasets"]["text"] = MemoryDataset("text", texts(20).samples, "0123456789abcdef")
+
+
+def change_mixture(options: dict[str, Any]) -> None:
+    options["mixture"] = Mixture.of({"card": 1, "text": 1}, window=40)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
+    r"the seed changed from 4 to 5": lambda options: options.update(seed=5),
+    r"the content of dataset text changed .its fingerprint was fingerprint .* and is 0123456789ab": change_dataset,
+    r"the mixture changed from .*0.25|the mixture changed from .*3.0.* to .*1.0": change_mixture,
+    r"the window of the mixture changed from 40 to 50": lambda options: options.update(
+        mixture=Mixture.of({"card": 3, "text": 1}, window=50)
+    ),
+    r'the micro-batch shape .sequence.\*. changed from {"tokens": 300} to {"tokens": 310}': (
+        lambda options: options.update(shape=MicroBatchShape(310, 3000, 24, 200))
+    ),
+    r"the resolution modes .modes.\*. changed from .*nano_gundam.* to {}": lambda options: options.update(
+        modes={"default": MODES["nano_tiny"]}
+    ),
+    r"the number of packs per step .* changed from 4 to 6; keep the product": lambda options: options.update(
+        micro_batches_per_step=3
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", CHANGES)
+def test_a_changed_stream_is_refused(tokenizer: Tokenizer, sentence: str) -> None:
+    state = PackedLoader(**settings(tokenizer)).state(7)
+    changed = settings(tokenizer)
+    CHANGES[sentence](changed)
+    with pytest.raises(ConfigError, match=f"cannot resume at step 7: {sentence}"):
+        PackedLoader(**changed).check_state(state)
+
+
+def test_a_changed_tokenizer_is_refused(tokenizer: Tokenizer, tmp_path: Any) -> None:
+    train_tokenizer({"card": cards(50)}, tmp_path / "other", 280)
+    state = PackedLoader(**settings(tokenizer)).state(7)
+    changed = settings(Tokenizer.from_directory(tmp_path / "other"))
+    with pytest.raises(ConfigError, match=r"the tokenizer changed from .* to .*; give the one"):
+        PackedLoader(**changed).check_state(state)
+
+
+def test_the_state_is_small_json_and_the_same_on_every_rank(tokenizer: Tokenizer) -> None:
+    states = [PackedLoader(**settings(tokenizer), data_parallel_rank=rank).state(5) for rank in range(2)]
+    assert states[0] == states[1] == json.loads(json.dumps(states[0]))
+    assert states[0]["step"] == 5
+    assert len(json.dumps(states[0])) < 2000
+
+
+def test_another_data_parallel_size_goes_on(tokenizer: Tokenizer) -> None:
+    before = PackedLoader(**settings(tokenizer))
+    options = settings(tokenizer) | {"micro_batches_per_step": 1, "data_parallel_size": 4}
+    after = PackedLoader(**options, data_parallel_rank=3)
+    after.check_state(before.state(6))
+    assert after.identities(6) == before.identities(6)
+
+
+def test_weights_of_later_phases_may_change(tokenizer: Tokenizer) -> None:
+    before = PackedLoader(**settings(tokenizer))
+    state = before.state(3)
+    start = (state["window"] + 1) * 40
+    options = settings(tokenizer)
+    options["datasets"]["more"] = cards(30, seed=8, name="more")  # a new dataset, for later
+    now, then = Phase({"card": 3, "text": 1}, start), Phase({"more": 1})
+    options["mixture"] = Mixture((now, then), window=40)
+    after = PackedLoader(**options)
+    after.check_state(state)
+    assert after.identities(3)[0] == before.identities(3)[0]
+    step = 3
+    while after.summary(step).window <= state["window"]:
+        step += 1
+    assert all(name.startswith("more/") for pack in after.identities(step) for name in pack)
+    options["mixture"] = Mixture((Phase({"card": 3, "text": 1}, start - 40), then), window=40)
+    with pytest.raises(ConfigError, match=f"only phases that begin after sample {start} may change"):
+        PackedLoader(**options).check_state(state)
+
+
+@pytest.mark.parametrize("state", [{}, {"step": 3}, {"fingerprint": "x", "step": 1}])
+def test_what_is_no_state_is_refused(tokenizer: Tokenizer, state: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="not one of this loader"):
+        PackedLoader(**settings(tokenizer)).check_state(state)
+
+
+def test_a_state_of_other_rules_is_refused(tokenizer: Tokenizer) -> None:
+    reader = PackedLoader(**settings(tokenizer))
+    state = reader.state(2)
+    state["identity"]["schema"] = 0
+    with pytest.raises(ConfigError, match="schema 0"):
+        reader.check_state(state)
