@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_engine.errors import ConfigError, nearest
-from data_engine.options import CardOptions, ChemistryOptions, GeometryOptions, PageOptions
+from data_engine.options import CardOptions, ChartOptions, ChemistryOptions, GeometryOptions, PageOptions
 
 if TYPE_CHECKING:
     from data_engine.render.base import Renderer
@@ -26,6 +26,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "card": Kind(CardOptions, "data_engine.render.card:CardRenderer"),
     "page": Kind(PageOptions, "data_engine.render.page:PageRenderer"),
+    "chart": Kind(ChartOptions, "data_engine.render.chart:ChartRenderer"),
     "chemistry": Kind(ChemistryOptions, "data_engine.render.chemistry:ChemistryRenderer"),
     "geometry": Kind(GeometryOptions, "data_engine.render.geometry:GeometryRenderer"),
 }

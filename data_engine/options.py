@@ -147,6 +147,62 @@ class GeometryOptions:
             one_of("options.shapes", shape, SHAPES)
 
 
+CHART_FORMS = (
+    "bar",
+    "horizontal bar",
+    "stacked bar",
+    "line",
+    "area",
+    "pie",
+    "donut",
+    "rose",
+    "composite",
+)
+
+
+@dataclass
+class ChartOptions:
+    """A chart whose every number can be read; the label is a plain HTML table, as in the paper."""
+
+    size: Any = 512
+    """Side of the square image in pixels, or [WIDTH,HEIGHT]."""
+    engine: str = "mixed"
+    """echarts (pyecharts through ECharts, without a browser), matplotlib, or mixed."""
+    matplotlib_share: float = 0.25
+    """Share of matplotlib in engine=mixed, 0 to 1; a matplotlib chart costs several times an ECharts one."""
+    forms: list[str] = field(default_factory=lambda: list(CHART_FORMS))
+    """Forms to draw from: bar, horizontal bar, stacked bar, line, area, pie, donut, rose, composite."""
+    categories: list[int] = field(default_factory=lambda: [2, 6])
+    """[MIN,MAX] categories: rows of the table."""
+    series: list[int] = field(default_factory=lambda: [1, 3])
+    """[MIN,MAX] series: columns of the table; pies have one, composites two or more."""
+    languages: list[str] = field(default_factory=lambda: list(LANGUAGES))
+    """Languages to draw from: en, zh (needs the Chinese font: python -m data_engine assets=fetch)."""
+    labels: float = 0.5
+    """Share of charts with their values written in; elsewhere values lie where the axis lets them be read."""
+    titles: float = 0.7
+    """Share of charts with a title, 0 to 1; pies always have one, it names their only column."""
+    effects: float = 0.35
+    """Share of ECharts charts with gradients, shadows, rounded corners or hatching, 0 to 1."""
+    font_pixels: list[float] | None = None
+    """[MIN,MAX] font size in pixels; null: 0.024 to 0.03 of size, but at least 9 to 10."""
+
+    def __post_init__(self) -> None:
+        width, height = width_and_height(self.size)
+        one_of("options.engine", self.engine, ("mixed", "echarts", "matplotlib"))
+        span("options.categories", self.categories, 1, 12)
+        span("options.series", self.series, 1, 8)
+        check_languages(self.languages)
+        for key in ("matplotlib_share", "labels", "titles", "effects"):
+            in_range(f"options.{key}", getattr(self, key), 0, 1)
+        if self.font_pixels is not None:
+            span("options.font_pixels", self.font_pixels, 6, min(width, height) / 4)
+        if not self.forms:
+            raise ConfigError(f"options.forms needs at least one of {', '.join(CHART_FORMS)}.")
+        for form in self.forms:
+            one_of("options.forms", form, CHART_FORMS)
+
+
 def width_and_height(size: Any) -> tuple[int, int]:
     """(width, height) in pixels from one number or [WIDTH,HEIGHT]; ConfigError for anything else."""
     sides = [size, size] if isinstance(size, int) else size
