@@ -49,12 +49,11 @@ def _train(config: TrainConfig) -> int:
     from train.loop import train
 
     try:
-        train(prepared)
+        return train(prepared)
     except (ConfigError, NonFiniteError, DamagedSampleError) as error:
         if RANK == 0 or isinstance(error, DamagedSampleError):
             sys.stderr.write(f"error: {error}\n")
         return 2
-    return 0
 
 
 def _await_rank_0() -> None:

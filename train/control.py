@@ -2,17 +2,24 @@
 
 SIGTERM and SIGINT (Ctrl-C, a pre-emption, torchrun stopping) and the file `control/stop` mean: finish this step,
 save, leave. `control/save` means: save and go on.
+
+The exit status after a signal is 128 + its number, as for a program that the signal ended, so that whoever started
+the run does not take it for finished; after `control/stop` it is 0, so that torchrun does not start it again.
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import torch
 import torch.distributed as dist
+
+IMPATIENT_AFTER = 3.0
+"""Seconds after which a second Ctrl-C leaves at once, without saving."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,8 @@ class Request:
 
     stop: bool
     save: bool
+    signal: int
+    """Number of the signal that any rank received, 0 for none."""
 
 
 class Control:
@@ -30,24 +39,28 @@ class Control:
         self._directory = directory
         self._rank = rank
         self._device = device
-        self._signalled = False
+        self._signal = 0
+        self._signalled_at = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._signalled and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: leave at once
-        self._signalled = True
+        # torchrun passes on the Ctrl-C that the terminal has already sent to everyone: the second one within a
+        # moment is that echo; a later one is somebody who does not want to wait.
+        now = time.monotonic()
+        if self._signal and number == signal.SIGINT and now - self._signalled_at > IMPATIENT_AFTER:
+            raise KeyboardInterrupt
+        self._signal, self._signalled_at = number, now
 
     def poll(self) -> Request:
         """What any rank was asked for (collective)."""
-        stop, save = self._signalled, False
+        stop = save = False
         if self._rank == 0:
-            stop = self._take("stop") or stop
-            save = self._take("save")
-        flags = torch.tensor([stop, save], dtype=torch.int32, device=self._device)
+            stop, save = self._take("stop"), self._take("save")
+        flags = torch.tensor([stop, save, self._signal], dtype=torch.int32, device=self._device)
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return Request(*map(bool, flags.tolist()))
+        stop, save, number = flags.tolist()
+        return Request(stop=bool(stop or number), save=bool(save), signal=number)
 
     def _take(self, name: str) -> bool:
         path = self._directory / name

@@ -51,6 +51,8 @@ def export_run(run: RunDirectory, out: str, say: Callable[[str], None]) -> Check
             if (run.tokenizer / name).is_file():
                 shutil.copyfile(run.tokenizer / name, made / name)
         atomic_write_json(made / "processor_config.json", _processor_config(config))
+        for path in made.iterdir():
+            path.chmod(0o644)  # safetensors makes files that only their owner can read
         made.rename(target)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)

@@ -20,8 +20,8 @@ from train.optimizer import learning_rate
 from train.prepare import Prepared
 
 
-def train(prepared: Prepared) -> None:
-    """Train from where the run stands to its last step, or until it is asked to stop.
+def train(prepared: Prepared) -> int:
+    """Train from where the run stands to its last step, or until it is asked to stop; returns the exit status.
 
     Raises:
         ConfigError: the checkpoint, `init` or the data do not belong to this run.
@@ -38,6 +38,7 @@ def train(prepared: Prepared) -> None:
     step, log = _begin(prepared, engine, started)
     control = Control(prepared.run.control, prepared.world.rank, engine.device)
     meter = StepMeter(prepared, engine)
+    status = 0
     while step < config.steps:
         rate = learning_rate(config.optimizer, step, config.steps)
         result = engine.train_step(loader.step_batches(step) if loader else None, step, rate)
@@ -51,6 +52,7 @@ def train(prepared: Prepared) -> None:
             _save(prepared, engine, step, log)
         if request.stop and step < config.steps:
             log.say(f"stopped as asked at step {step} of {config.steps}; the same command goes on from here")
+            status = 128 + request.signal if request.signal else 0
             break
     else:
         log.say(f"finished: {config.steps} steps, run {prepared.run.path}")
@@ -59,6 +61,7 @@ def train(prepared: Prepared) -> None:
         loader.close()
     engine.close()
     stop_processes()
+    return status
 
 
 def _begin(prepared: Prepared, engine: TrainingEngine, started: float) -> tuple[int, Log]:

@@ -45,7 +45,12 @@ def main(spec: dict) -> None:
     bounds = boundaries([layer.info for layer in layers], config.parallel)
     start_processes(world, 60)
     engine = TrainingEngine(
-        [layer.build for layer in layers], bounds, world, config.micro_batches, config.precision, config.optimizer
+        [layer.build for layer in layers],
+        bounds,
+        world,
+        config.micro_batches,
+        config.precision,
+        config.optimizer,
     )
 
     def write(what: str, trainable_only: bool = False) -> None:

@@ -20,12 +20,16 @@ def environment(**more: str) -> dict[str, str]:
         if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
     }
     paths = [str(REPOSITORY), *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {
-        "CUDA_VISIBLE_DEVICES": "",
-        "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(paths),
-    } | more
+    return (
+        kept
+        | {
+            "CUDA_VISIBLE_DEVICES": "",
+            "DS_ACCELERATOR": "cpu",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+        | more
+    )
 
 
 def free_port() -> int:

@@ -44,7 +44,10 @@ class Plan:
     def batches(self, replica: int, step: int = 0) -> list[MicroBatch]:
         """The micro-batches of one replica, with the labelled tokens of the whole step in their header."""
         everything = [
-            [_micro_batch(kind, 1000 * (self.seed + step) + 10 * row + column) for column, kind in enumerate(kinds)]
+            [
+                _micro_batch(kind, 1000 * (self.seed + step) + 10 * row + column)
+                for column, kind in enumerate(kinds)
+            ]
             for row, kinds in enumerate(self.kinds)
         ]
         labelled = sum(int((batch.metadata[LABEL] >= 0).sum()) for row in everything for batch in row)

@@ -119,7 +119,13 @@ def test_stage_1_model_trains_in_a_pipeline_when_a_micro_batch_has_no_image(tmp_
         directory = tmp_path / str(stages)
         directory.mkdir()
         runs[stages] = Run(
-            directory, stages, stages=stages, kinds=ONE_REPLICA, freeze=False, architecture="encoder_lm", steps=2
+            directory,
+            stages,
+            stages=stages,
+            kinds=ONE_REPLICA,
+            freeze=False,
+            architecture="encoder_lm",
+            steps=2,
         )
     alone, pipeline = runs[1], runs[3]
     assert pipeline.report["losses"] == pytest.approx(alone.report["losses"], rel=1e-6)
