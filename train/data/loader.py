@@ -90,7 +90,7 @@ class _StepLoader:
         self._costs = SampleCosts(datasets, draws.names, tokenizer, modes, lengths_cache)
         self._stream = PackStream(draws, self._costs, shape.capacity, seed, ahead=prefetch > 0)
         self._builder = MicroBatchBuilder(tokenizer, modes, shape)
-        self._step_packs = lru_cache(maxsize=8)(self._make_step_packs)
+        self._step_packs = lru_cache(maxsize=64)(self._make_step_packs)
         self.steps: int | None = None
         """Number of steps; None when there is no end."""
         if draws.windows is not None:

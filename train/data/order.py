@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MASK_64 = (1 << 64) - 1
-ROUNDS = 8
-ROUNDS_SMALL = 24  # below 2**12: a round permutes little there, and 8 of them favour some orders measurably
+ROUNDS = ((8, 24), (16, 12), (64, 8))
+"""(up to so many bits, rounds): a round permutes little of a small domain, and with 8 of them some orders of five
+elements are measurably more likely than others."""
 CHUNK = 1 << 15  # elements per numpy pass: all temporaries stay in the L2 cache
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -62,7 +63,7 @@ class Permutation:
         bits = max(2, (size - 1).bit_length())
         self._low_bits = bits // 2
         self._high_bits = bits - self._low_bits
-        rounds = ROUNDS if bits > 12 else ROUNDS_SMALL
+        rounds = next(count for limit, count in ROUNDS if bits <= limit)
         self._round_keys = [_splitmix((key + (i + 1) * _GOLDEN) & MASK_64) for i in range(rounds)]
 
     def __len__(self) -> int:
