@@ -65,12 +65,13 @@ def build_encoder(config: DeepseekOCRConfig) -> tuple[SamVisionTokenizer, ClipEn
 def initialise_encoder(
     sam_model: SamVisionTokenizer, vision_model: ClipEncoder, generator: torch.Generator
 ) -> None:
-    """Random initialisation for training without pretrained SAM and CLIP.
+    """Random start of the encoder, for training without pretrained SAM and CLIP.
 
-    Weights are normal with the inverse square root of their inputs (a fixed 0.02, the habit at width 768 and
-    above, leaves a narrow encoder on its first plateau for hundreds of steps), positions and the class token
-    normal with 0.02, norms identities, biases zero. Filters of the patch embedding have no mean, so that blank
-    paper gives nothing: otherwise its constant drowns the ink, and reading starts hundreds of steps later.
+    Three things decide whether a small encoder begins to read after fifty steps or after many hundreds
+    (`benchmarks/LOG.md` has the runs):
+    - weights are normal with the inverse square root of their inputs, not with a fixed 0.02;
+    - filters of the patch embedding have no mean, so that blank paper gives nothing and does not drown the ink;
+    - positions are as large as what they are added to (0.2), or no later layer can tell one place from another.
     """
     with torch.no_grad():
         for module in (*sam_model.modules(), *vision_model.modules()):
@@ -79,9 +80,8 @@ def initialise_encoder(
                 module.weight.normal_(0.0, inputs**-0.5, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
-            elif isinstance(module, nn.Embedding):
-                module.weight.normal_(0.0, 0.02, generator=generator)
         filters = sam_model.patch_embed.proj.weight
         filters.sub_(filters.mean((1, 2, 3), keepdim=True))
-        sam_model.pos_embed.normal_(0.0, 0.02, generator=generator)
+        for positions in (sam_model.pos_embed, vision_model.embeddings.position_embedding.weight):
+            positions.normal_(0.0, 0.2, generator=generator)
         vision_model.embeddings.class_embedding.normal_(0.0, 0.02, generator=generator)
