@@ -44,10 +44,11 @@ def main(config: Decoding) -> None:
         print(read_page(config))
     elif isinstance(config, EvaluationConfig):
         summary = evaluate(config, ProgressLine())
-        if summary:
-            print("\n".join(five_lines(summary)))
         if "report" in config.steps:
+            print("\n".join(five_lines(summary)))
             print(f"Report: {config.out}/{REPORT_FILE}")
+        else:
+            print(f"{' and '.join(config.steps)}: done, in {config.out}")
 
 
 def schema(arguments: list[str]) -> type[Decoding]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
+import sys
 import time
 from pathlib import Path
 
@@ -84,27 +84,41 @@ class Peak:
             self._next = time.monotonic() + (time.monotonic() - now) / LARGEST_SHARE
 
 
-def run(command: list[str]) -> tuple[int, float, int | None]:
+def run(command: list[str], stop_file: Path | None = None) -> tuple[int, float, int | None]:
     """Runs a command to its end: (exit status, seconds, peak bytes or None where /proc is missing).
 
-    SIGTERM is passed on. SIGINT is not: the terminal sends it to the command as well, and the monitor waits for
-    the command to put its things in order; a command that fails after SIGINT counts as interrupted (130),
-    whatever it says itself.
+    Ctrl-C reaches the command from the terminal itself, and the monitor waits until it has put its things in
+    order. With `stop_file` the command is out of the terminal's reach instead, and Ctrl-C makes that file, which
+    asks the command to stop at the next good moment; a second Ctrl-C interrupts it at once. SIGTERM and SIGHUP are
+    passed on. A command that ends after Ctrl-C counts as interrupted (130) unless it ended well by itself.
     """
     started = time.monotonic()
-    child = subprocess.Popen(command)
-    interrupted = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+    child = subprocess.Popen(command, process_group=None if stop_file is None else 0)
+    interrupts = 0
+
+    def interrupt(number: int, _frame: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if stop_file is not None and interrupts == 1:
+            sys.stderr.write("\nStopping after this step; Ctrl-C again leaves at once.\n")
+        elif stop_file is not None:
+            os.killpg(child.pid, number)
+
+    signal.signal(signal.SIGINT, interrupt)
+    for passed_on in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(passed_on, lambda number, _: child.send_signal(number))
     peak = Peak(os.getpid()) if (PROC / "self" / "stat").exists() else None
     while True:
         if peak is not None:
             peak.sample()
+        # Asked again and again: a command that has just begun clears what an earlier one was asked for.
+        if interrupts and stop_file is not None and stop_file.parent.is_dir():
+            stop_file.touch()
         try:
             status = child.wait(timeout=INTERVAL)
         except subprocess.TimeoutExpired:
             continue
         seconds = time.monotonic() - started
-        if status != 0 and interrupted.is_set():
+        if interrupts and (status != 0 or stop_file is not None):
             status = 130
         return (128 - status if status < 0 else status), seconds, peak.bytes if peak else None

@@ -1,12 +1,13 @@
 """The parts of a long command: each is run once, measured, recorded, and reused when the command is typed again.
 
-    python launch/phases.py run DIRECTORY NAME TITLE [--fresh PATH] -- COMMAND ARGUMENT...
+    python launch/phases.py run DIRECTORY NAME TITLE [--fresh PATH] [--stop FILE] -- COMMAND ARGUMENT...
     python launch/phases.py total DIRECTORY OUT.json
 
 `run` leaves DIRECTORY/NAME.json: the command, its exit status, seconds and peak memory. A part that is finished is
 not run again; one that was interrupted is, and its record adds up what all its runs cost. --fresh names what an
-interrupted run may have left and the command would refuse to find; it is removed before the next run. A record of
-another command means that the directory belongs to other settings, which is refused.
+interrupted run may have left and the command would refuse to find; it is removed before the next run. --stop names
+a file that asks the command to stop in good order, for Ctrl-C (see monitor.run). A record of another command means
+that the directory belongs to other settings, which is refused.
 
 `total` adds the parts up: seconds, peak_memory_gib (the highest of all parts), and the two of every part.
 """
@@ -26,7 +27,9 @@ GIB = 1024**3
 REFUSED = 2
 
 
-def run_phase(directory: Path, name: str, title: str, fresh: list[Path], command: list[str]) -> int:
+def run_phase(
+    directory: Path, name: str, title: str, command: list[str], fresh: Path | None, stop_file: Path | None
+) -> int:
     """Runs one part unless it is finished; returns its exit status, 2 when another command made the record."""
     path = directory / f"{name}.json"
     earlier = read_record(path)
@@ -40,10 +43,9 @@ def run_phase(directory: Path, name: str, title: str, fresh: list[Path], command
         say(f"{title}: done before in {earlier['seconds']:.0f} s, reused.")
         return 0
     say(f"{title}" if earlier is None else f"{title}: goes on where it was interrupted")
-    for left_over in fresh:
-        if left_over.exists():
-            shutil.rmtree(left_over)
-    status, seconds, peak = monitor.run(command)
+    if fresh is not None and fresh.exists():
+        shutil.rmtree(fresh)
+    status, seconds, peak = monitor.run(command, stop_file)
     write_json(path, record_of(earlier, command, status, seconds, peak))
     return status
 
@@ -108,10 +110,9 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["run"] and "--" in arguments:
         cut = arguments.index("--")
         directory, name, title, *options = arguments[1:cut]
-        fresh = [
-            Path(value) for flag, value in zip(options[::2], options[1::2], strict=True) if flag == "--fresh"
-        ]
-        return run_phase(Path(directory), name, title, fresh, arguments[cut + 1 :])
+        paths = {flag: Path(value) for flag, value in zip(options[::2], options[1::2], strict=True)}
+        command = arguments[cut + 1 :]
+        return run_phase(Path(directory), name, title, command, paths.get("--fresh"), paths.get("--stop"))
     if arguments[:1] == ["total"] and len(arguments) == 3:
         write_json(Path(arguments[2]), total(Path(arguments[1])))
         return 0

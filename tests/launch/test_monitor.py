@@ -75,6 +75,30 @@ def test_the_exit_status_is_the_commands(code: str, status: int) -> None:
     assert in_process(["run", sys.executable, "-c", code])[0] == status
 
 
+def test_ctrl_c_can_ask_by_a_file(tmp_path: Path) -> None:
+    """The command never sees the signal; it stops when it finds the file, which is asked for until it does."""
+    stop = tmp_path / "control" / "stop"
+    command = (
+        "import pathlib, sys, time; stop = pathlib.Path(sys.argv[1]); print(1, flush=True); time.sleep(0.8)\n"
+        "stop.parent.mkdir()\n"
+        "while not stop.exists(): time.sleep(0.05)"
+    )
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import monitor; from pathlib import Path; "
+        "sys.exit(monitor.run([sys.executable, '-c', sys.argv[3], sys.argv[2]], Path(sys.argv[2]))[0])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(Path(monitor.__file__).parent), str(stop), command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert "Stopping after this step" in process.stderr.read()
+
+
 def test_a_command_that_fails_after_ctrl_c_was_interrupted() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import monitor; "
