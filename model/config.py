@@ -375,7 +375,7 @@ PRESETS: dict[str, DeepseekOCRConfig] = {
         language=DecoderConfig(
             vocab_size=512, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=384,
             moe_intermediate_size=96, n_routed_experts=8, n_shared_experts=1, num_experts_per_tok=2,
-            max_position_embeddings=1024,
+            max_position_embeddings=1024, initializer_range=0.09,
         ),
         image_token_id=3,
     ),
@@ -387,7 +387,7 @@ PRESETS: dict[str, DeepseekOCRConfig] = {
         clip=ClipConfig(hidden_size=512, num_layers=8, num_heads=8, image_size=140),
         language=DecoderConfig(
             hidden_size=512, num_hidden_layers=8, num_attention_heads=8, intermediate_size=2048,
-            moe_intermediate_size=256, n_routed_experts=32, num_experts_per_tok=4,
+            moe_intermediate_size=256, n_routed_experts=32, num_experts_per_tok=4, initializer_range=0.04,
         ),
     ),
     "deepseek_ocr_3b": DeepseekOCRConfig(),
