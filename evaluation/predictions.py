@@ -82,7 +82,7 @@ class PredictionFile:
         try:
             for prediction in predictions:
                 line = json.dumps(asdict(prediction), ensure_ascii=False) + "\n"
-                os.write(descriptor, line.encode("utf-8", errors="replace"))
+                _write_whole(descriptor, line.encode("utf-8", errors="replace"))
                 self.answers[prediction.question] = prediction
             os.fsync(descriptor)
         finally:
@@ -105,6 +105,12 @@ class PredictionFile:
             )
         if settings.keys() - stored.keys():
             atomic_write_json(path, stored | settings)
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    # One write as a rule; a disk that is nearly full takes a part, and says "no space left" to the rest.
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def read_predictions(path: Path) -> list[Prediction]:

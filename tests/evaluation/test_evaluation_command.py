@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MODE, make_dataset, png
 
 from data_engine.command_line import ConfigError, compose
 from data_engine.dataset import open_datasets
@@ -20,6 +19,7 @@ from evaluation.config import EvaluationConfig, ReadConfig
 from evaluation.predictions import read_predictions
 from evaluation.questions import Modes, cases_of
 from model.views import open_image
+from tests.evaluation.conftest import MODE, make_dataset, png
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,3 +79,28 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(ConfigError, match=f"{PREDICTIONS_FILE}, line 2"):
         read_predictions(path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_leaves_whole_answers_only(small_disk: Path) -> None:
+    file = PredictionFile(small_disk, SETTINGS)
+    long = replace(ANSWER, text="x" * 25_000)
+    with pytest.raises(OSError) as full:
+        file.append([replace(long, image_key=f"k{i}") for i in range(4)])
+    assert full.value.errno == errno.ENOSPC
+    assert len(PredictionFile(small_disk, SETTINGS).answers) == 2
