@@ -196,14 +196,22 @@ def _open_ended_owner(key: str, fields: Mapping[str, Field]) -> Field | None:
 def _sentence(error: Exception, arguments: list[str], schema: type) -> str:
     """Hydra's chain of exceptions as one sentence that names key, value and what is possible."""
     chain: list[BaseException] = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    root = chain[-1]
-    key = str(getattr(root, "full_key", None) or "").split("[", 1)[0]
+    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(below)
+    # The innermost sentence that is one: OmegaConf's templates ("$VALUE") and Python's own errors are not.
+    ours = [part for part in chain if isinstance(part, (HydraException, OmegaConfBaseException))]
+    root = next((part for part in reversed(ours) if "$" not in _first_line(part)), error)
+    whole = "\n".join(str(part) for part in chain)
+    found = re.search(r"full_key: (\S+)", whole)
+    key = (found[1] if found else "").split("[", 1)[0]
     message = _first_line(root)
-    where = next((match[1] for part in chain if (match := re.match(r"In '([^']+)'", str(part)))), None)
-    source = "" if where is None or where.startswith("command_schema_") else f" (in configs/{where}.yaml)"
-    unknown = re.search(r"Key '([^']+)' not in '", message)
+    where = re.search(r"In '([^']+)'", whole)
+    source = (
+        ""
+        if where is None or where[1].startswith(("schema_", "command_"))
+        else f" (in configs/{where[1]}.yaml)"
+    )
+    unknown = re.search(r"Key '([^']+)' (?:is )?not in '", whole)
     if unknown is not None:
         name = key or unknown[1]
         known = [field.key for field in fields_of(schema)]

@@ -184,14 +184,16 @@ def _finished_shards(plan: Plan, versions: dict[str, str]) -> dict[int, Finished
         shard = find_finished(plan.directory, path.stem)
         if shard is None:
             continue
-        number = expected.get(path.stem, 0)
-        wanted = plan.configuration(number, versions)
-        difference = _difference(shard.configuration, wanted, "")
-        if path.stem not in expected or difference:
-            what = difference or f"{path.stem} is not among its shards"
+        number = expected.get(path.stem)
+        difference = (
+            f"{path.stem} is not among its shards"
+            if number is None
+            else _difference(shard.configuration, plan.configuration(number, versions), "")
+        )
+        if number is None or difference:
             raise ConfigError(
-                f"{plan.directory} holds shards of another command ({what}): give another out=DIR, or the same "
-                "command to finish them."
+                f"{plan.directory} holds shards of another command ({difference}): give another out=DIR, or the "
+                "same command to finish them."
             )
         found[number] = shard
     return found

@@ -12,7 +12,7 @@ from pyecharts.options.series_options import BasicOpts
 
 from data_engine.render.canvas_player import DrawnText, play
 from data_engine.render.chart_content import Axis, ChartContent, Series, text_of
-from data_engine.render.chart_style import ChartLayout, ChartStyle
+from data_engine.render.chart_style import ChartLayout, ChartStyle, contrast_ink
 from data_engine.render.echarts_engine import EChartsEngine
 
 
@@ -168,7 +168,7 @@ def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Se
         formatter="{c}" + content.unit_of(series),
         font_size=style.font_pixels,
         font_family=style.family,
-        color=None if position == "inside" else style.ink,
+        color=contrast_ink(color) if position == "inside" else style.ink,
         distance=round(0.35 * style.font_pixels, 1),
         # A value that may lie on a bar of another series gets the ground of the picture.
         background_color=style.paper if series.drawn_as == "line" and content.form == "composite" else None,
@@ -258,7 +258,16 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
     inner = {"donut": 0.45, "rose": 0.18}.get(content.form, 0.0) * layout.pie_radius
     middle_x = layout.left + (style.width - layout.left - layout.right) / 2
     middle_y = layout.top + (style.height - layout.top - layout.bottom) / 2
-    pairs = [[name, _number(series, place)] for place, name in enumerate(content.categories)]
+    slices = [
+        opts.PieItem(
+            name,
+            _number(series, place),
+            label_opts=None
+            if outside
+            else {"color": contrast_ink(style.palette[place % len(style.palette)])},
+        )
+        for place, name in enumerate(content.categories)
+    ]
     item: dict[str, Any] = {}
     if "rounded" in style.effects:
         item |= {"borderRadius": round(0.4 * em), "borderColor": style.paper, "borderWidth": 2}
@@ -267,7 +276,7 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
     unit = content.unit_of(series)
     chart = Pie(_init_options(style)).add(
         series.name,
-        pairs,
+        slices,
         radius=[f"{inner:g}", f"{layout.pie_radius:g}"],
         center=[f"{middle_x:g}", f"{middle_y:g}"],
         rosetype="area" if content.form == "rose" else None,
@@ -276,7 +285,7 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
             formatter="{b}: {c}" + unit if outside else "{c}" + unit,
             font_size=em,
             font_family=style.family,
-            color=style.ink if outside else None,
+            color=style.ink,
             overflow="none",
         ),
         label_line_opts=opts.PieLabelLineOpts(length=round(0.7 * em), length_2=round(0.7 * em)),

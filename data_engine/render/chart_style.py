@@ -16,7 +16,7 @@ PALETTES = (
     ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf"),
     ("#c23531", "#2f4554", "#61a0a8", "#e0a458", "#419d78", "#8e6c8a", "#c0b283", "#d48fa0", "#4a6fa5"),
     ("#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f"),
-    ("#003f5c", "#bc5090", "#ffa600", "#58508d", "#ff6361", "#2a9d8f", "#8ab17d", "#e9c46a", "#264653"),
+    ("#003f5c", "#bc5090", "#ffa600", "#58508d", "#ff6361", "#2a9d8f", "#8ab17d", "#e9c46a", "#b5838d"),
 )
 _PAPERS = {"#ffffff": 5.0, "#fafafa": 1.0, "#f4f8ff": 1.0, "#fffaf0": 1.0, "#1d2230": 0.7, "#2b2b2b": 0.4}
 _DARK = ("#1d2230", "#2b2b2b")
@@ -75,7 +75,9 @@ def random_style(
     slice_labels = stream.choice(("outside", "inside"))
     if content.is_round and slice_labels == "outside":
         legend = "none"
-    with_effects = stream.chance(options.effects)
+    effects = stream.sample(_EFFECTS, stream.integer(1, 2)) if stream.chance(options.effects) else []
+    if content.form == "stacked bar" or (content.is_round and slice_labels == "inside"):
+        effects = [effect for effect in effects if effect != "hatching"]  # values stand on the colours there
     return ChartStyle(
         width=width,
         height=height,
@@ -90,7 +92,7 @@ def random_style(
         grid=not content.labels_shown or stream.chance(0.6),
         smooth=content.labels_shown and stream.chance(0.3),
         line_width=max(1.2, min(width, height) / 512 * stream.uniform(1.5, 3.0)),
-        effects=frozenset(stream.sample(_EFFECTS, stream.integer(1, 2))) if with_effects else frozenset(),
+        effects=frozenset(effects),
         slice_labels=slice_labels,
     )
 

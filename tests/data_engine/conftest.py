@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_engine.assets import asset_path
+from data_engine.dataset import Dataset
+from data_engine.errors import ConfigError
+from data_engine.kinds import KINDS
+from data_engine.run import Outcome, Plan, close_renderer, make_dataset
+
+NO_ASSETS = "ECharts and the Chinese font are not fetched: python -m data_engine assets=fetch"
+
+
+def assets_are_there() -> bool:
+    try:
+        asset_path("echarts.min.js")
+        asset_path("NotoSansSC-Regular.ttf")
+        asset_path("NotoSansSC-Bold.ttf")
+    except ConfigError:
+        return False
+    return True
+
+
+needs_assets = pytest.mark.skipif(not assets_are_there(), reason=NO_ASSETS)
+
+
+def quiet(done: int, samples: int, skipped: int) -> None:
+    """A progress that says nothing."""
+
+
+def plan_of(kind: str, directory: Path, **values: Any) -> Plan:
+    """A small plan; what is no field of Plan is an option of the kind."""
+    fields = {"samples": 12, "seed": 7, "shard_samples": 5}
+    plan_values = {name: values.pop(name, default) for name, default in fields.items()}
+    return Plan(kind=kind, options=KINDS[kind].options(**values), directory=directory, **plan_values)
+
+
+def make(kind: str, directory: Path, workers: int = 1, **values: Any) -> Outcome:
+    try:
+        return make_dataset(plan_of(kind, directory, **values), workers, quiet)
+    finally:
+        close_renderer()
+
+
+@pytest.fixture(scope="session")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Twelve cards in three shards. Tests that damage something copy the directory."""
+    directory = tmp_path_factory.mktemp("data") / "cards"
+    make("card", directory)
+    return Dataset.open(directory)
+
+
+@pytest.fixture
+def damaged(cards: Dataset, tmp_path: Path) -> Callable[[], Path]:
+    """A copy of the cards that a test may damage."""
+    import shutil
+
+    def copy() -> Path:
+        return Path(shutil.copytree(cards.directory, tmp_path / "copy"))
+
+    return copy

@@ -1,0 +1,230 @@
+"""Every label parses back into what was drawn, and nothing is in a label that the picture does not show."""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from decimal import Decimal
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_engine.kinds import KINDS, make_renderer
+from data_engine.random_stream import Draws
+from data_engine.render.base import NoSampleError, Rendered, Renderer
+from tests.data_engine.conftest import needs_assets
+
+COUNT = 40
+
+
+def pixels_of(rendered: Rendered) -> np.ndarray:
+    picture = rendered.pictures[0]
+    image = Image.open(io.BytesIO(picture.data))
+    assert image.size == (picture.width, picture.height)
+    return np.asarray(image.convert("L")).astype(int)
+
+
+def samples(kind: str, count: int = COUNT, **options: object) -> Iterator[Rendered]:
+    renderer: Renderer = make_renderer(kind, KINDS[kind].options(**options))
+    try:
+        for index in range(count):
+            yield renderer.render(Draws(11, kind, index))
+    finally:
+        renderer.close()
+
+
+class Table(HTMLParser):
+    """The rows of a plain table; anything but table, tr and td is an error."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        assert tag in ("table", "tr", "td")
+        assert not attrs
+        if tag == "tr":
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        self.rows[-1][-1] += data
+
+
+def test_cards_hold_what_the_options_say() -> None:
+    lengths = set()
+    for rendered in samples("card", 200, alphabet="abc 1", length=[1, 6], lines=2, noise=8.0):
+        text = rendered.response
+        lengths.add(len(text))
+        assert set(text) <= set("abc 1")
+        assert text == text.strip()
+        assert "  " not in text
+        picture = pixels_of(rendered)
+        assert picture.shape == (128, 128)
+        assert picture.max() - picture.min() > 90
+    assert lengths == set(range(1, 7))
+
+
+def test_the_ink_of_a_card_stays_off_its_edges() -> None:
+    for rendered in samples("card", 100, alphabet="gjÅ|@W", lines=3, length=[1, 12], fonts=["serif", "mono"]):
+        picture = pixels_of(rendered)
+        ground = np.median(picture)
+        edge = np.concatenate(
+            [picture[:2].ravel(), picture[-2:].ravel(), picture[:, :2].ravel(), picture[:, -2:].ravel()]
+        )
+        assert (np.abs(edge - ground) < 10).all(), rendered.response
+
+
+@needs_assets
+def test_pages_hold_the_words_that_they_tell() -> None:
+    marks = 0
+    for rendered in samples("page", 30, size=256, words=[10, 60], lists=0.8):
+        text = rendered.response
+        assert text
+        assert text == text.strip()
+        assert "\n\n\n" not in text
+        marks += "• " in text or "1. " in text
+        picture = pixels_of(rendered)
+        assert (picture < picture.max() - 80).mean() > 0.005
+    assert marks > 5
+
+
+@needs_assets
+@pytest.mark.parametrize("engine", ["echarts", "matplotlib"])
+def test_chart_tables_parse_back(engine: str) -> None:
+    forms = set()
+    for rendered in samples("chart", 40, engine=engine, size=320):
+        rows = Table(rendered.response).rows
+        forms.add(rendered.details["form"])
+        assert rows[0][0] == ""
+        assert len({len(row) for row in rows}) == 1
+        assert 2 <= len(rows) - 1 <= 6
+        assert 1 <= len(rows[0]) - 1 <= 3
+        assert len(set(rows[0])) == len(rows[0])
+        for row in rows[1:]:
+            for value in row[1:]:
+                assert re.fullmatch(r"\d+(\.\d+)?%?", value), value
+        if rendered.details["form"] in ("pie", "donut", "rose") and rows[1][1].endswith("%"):
+            assert sum(Decimal(row[1].rstrip("%")) for row in rows[1:]) == 100
+        assert rendered.prompt == "<image>\nParse the figure."
+        assert rendered.renderer == engine
+    assert len(forms) >= 6
+
+
+@needs_assets
+def test_a_chart_that_cannot_be_drawn_legibly_is_skipped() -> None:
+    with pytest.raises(NoSampleError, match="no legible chart: 300 attempts at 96 x 96 pixels"):
+        list(samples("chart", 1, engine="matplotlib", size=96, categories=[12, 12], font_pixels=[14.0, 14.0]))
+
+
+def test_a_text_that_is_missing_covered_or_cut_is_illegible() -> None:
+    from collections import Counter
+
+    from data_engine.render.canvas_player import DrawnText
+    from data_engine.render.chart import is_legible
+
+    def text(word: str, left: float, upright: bool = True) -> DrawnText:
+        return DrawnText(word, left, 10, left + 20, 20, upright)
+
+    needed = Counter(["a", "b"])
+    assert is_legible(needed, [text("a", 0), text("b", 30)], 100, 100)
+    assert not is_legible(needed, [text("a", 0)], 100, 100)
+    assert not is_legible(needed, [text("a", 0), text("b", 15)], 100, 100)
+    assert not is_legible(needed, [text("a", 0), text("b", 90)], 100, 100)
+    assert not is_legible(Counter(["a", "a"]), [text("a", 0), text("b", 30)], 100, 100)
+
+
+def test_molecules_are_canonical_and_drawn() -> None:
+    from rdkit import Chem
+
+    for rendered in samples("chemistry", 15, size=256, max_atoms=20):
+        molecule = Chem.MolFromSmiles(rendered.response)
+        assert molecule is not None
+        assert Chem.MolToSmiles(molecule) == rendered.response
+        assert molecule.GetNumHeavyAtoms() <= 20
+        picture = pixels_of(rendered)
+        assert (picture < picture.max() - 60).mean() > 0.002
+        assert b"tEXt" not in rendered.pictures[0].data
+
+
+def test_no_molecule_is_in_both_splits() -> None:
+    parts = []
+    for split in ("train", "heldout"):
+        renderer = make_renderer("chemistry", KINDS["chemistry"].options(split=split, max_atoms=8, size=128))
+        found = set()
+        for index in range(60):
+            with suppress(NoSampleError):  # an invalid SMILES is in both: it has no canonical form
+                found.add(renderer.render(Draws(1, "chemistry", index)).response)
+        parts.append(found)
+    assert parts[0]
+    assert parts[1]
+    assert not parts[0] & parts[1]
+
+
+def points_of(line: str) -> list[tuple[float, float]]:
+    return [ast.literal_eval(point) for point in line.split(" -- ")]
+
+
+def test_geometry_dictionaries_parse_back() -> None:
+    shapes = {"circles": 0, "dashed": 0}
+    for rendered in samples("geometry", 120, size=128):
+        label = ast.literal_eval(rendered.response)
+        lines = label["Line"]["line"]
+        assert len(lines) == len(label["Line"]["line_type"]) > 0
+        assert set(label["Line"]["line_type"]) <= {"-", "--"}
+        shapes["dashed"] += "--" in label["Line"]["line_type"]
+        ends = set()
+        for line in lines:
+            points = points_of(line)
+            ends |= {points[0], points[-1]}
+            gaps = [math.dist(a, b) for a, b in pairwise(points)]
+            assert all(abs(gap - 4) < 0.02 for gap in gaps[:-1])
+            assert 0 < gaps[-1] < 4.02
+            assert points[0] < points[-1]  # from left to right
+        named = {}
+        for text in label["Line"]["line_endpoint"]:
+            name, _, point = text.partition(": ")
+            assert re.fullmatch("[A-Z]", name)
+            assert name not in named
+            named[name] = ast.literal_eval(point)
+        if named:
+            assert set(named.values()) == ends
+        xs, ys = zip(*ends, strict=True)
+        if "Circle" in label:
+            shapes["circles"] += 1
+            (center,), (radius,) = label["Circle"]["circle_center"], label["Circle"]["radius"]
+            x, y = ast.literal_eval(center.removeprefix("O: "))
+            xs, ys = (*xs, x - radius, x + radius), (*ys, y - radius, y + radius)
+        # the label is that of the centred figure, wherever the picture shows it
+        assert abs(min(xs) + max(xs)) < 0.05
+        assert abs(min(ys) + max(ys)) < 0.05
+        assert max(max(xs) - min(xs), max(ys) - min(ys)) <= 17.01
+    assert all(count > 10 for count in shapes.values())
+
+
+def test_translation_shifts_the_picture_and_not_the_label() -> None:
+    still = list(samples("geometry", 30, size=256, translation=0.0))
+    moved = list(samples("geometry", 30, size=256, translation=1.0))
+    assert [a.response for a in still] == [b.response for b in moved]
+    assert sum((pixels_of(a) != pixels_of(b)).any() for a, b in zip(still, moved, strict=True)) > 25
+
+
+def test_lines_are_drawn_where_the_label_says() -> None:
+    """Without translation, a solid line's points are dark in the picture."""
+    for rendered in samples("geometry", 40, size=400, translation=0.0, dashed=0.0):
+        picture = pixels_of(rendered)
+        for line in ast.literal_eval(rendered.response)["Line"]["line"]:
+            for x, y in points_of(line):
+                column, row = round((x + 10) * 20), round((10 - y) * 20)
+                around = picture[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+                assert around.min() < 150

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from data_engine import run
+from data_engine.dataset import Dataset
+from data_engine.errors import ConfigError
+from tests.data_engine.conftest import make, plan_of, quiet
+
+
+def test_a_finished_dataset_is_never_overwritten(tmp_path: Path) -> None:
+    make("card", tmp_path / "cards")
+    with pytest.raises(
+        ConfigError, match="already holds a finished dataset: give another out=DIR, or remove it"
+    ):
+        make("card", tmp_path / "cards")
+
+
+def test_an_unfinished_dataset_is_finished_and_equal(tmp_path: Path) -> None:
+    make("card", tmp_path / "whole")
+    make("card", tmp_path / "cut")
+    (tmp_path / "cut" / "manifest.json").unlink()
+    (tmp_path / "cut" / "card-000001.npz").unlink()  # as if killed between tar and index
+    (tmp_path / "cut" / ".card-000002.tar.99.tmp").write_bytes(b"half a shard")
+    outcome = make("card", tmp_path / "cut")
+    assert outcome.reused_shards == 2
+    names = sorted(path.name for path in (tmp_path / "cut").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "whole").iterdir())
+    for name in names:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_damaged_shard_is_made_again(tmp_path: Path) -> None:
+    make("card", tmp_path / "cards")
+    (tmp_path / "cards" / "manifest.json").unlink()
+    path = tmp_path / "cards" / "card-000000.tar"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:700] + b"?" + whole[701:])
+    assert make("card", tmp_path / "cards").reused_shards == 2
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"seed": 8}, "seed is 7 there and 8 here"),
+        ({"length": [1, 2]}, r"options.length is \[1,5\] there and \[1,2\] here"),
+        ({"samples": 5}, "card-000001 is not among its shards"),
+    ],
+)
+def test_shards_of_another_command_are_refused(tmp_path: Path, changes: dict, difference: str) -> None:
+    make("card", tmp_path / "cards")
+    (tmp_path / "cards" / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=rf"holds shards of another command \({difference}\)"):
+        make("card", tmp_path / "cards", **changes)
+
+
+def test_invalid_smiles_are_skipped_counted_and_reported(tmp_path: Path) -> None:
+    (tmp_path / "some.smi").write_text("CCO ethanol\nC1CC no ring\nc1ccccc1 benzene\nxyz\n")
+    outcome = make(
+        "chemistry", tmp_path / "molecules", smiles=str(tmp_path / "some.smi"), samples=8, size=128
+    )
+    assert outcome.manifest["skipped"] == {"invalid SMILES": 4}
+    assert outcome.manifest["samples"] == 4
+    lines = run.skipped_report(outcome.skipped)
+    assert lines[0] == "skipped 4: invalid SMILES"
+    assert any(line.endswith("line 2 of some.smi: C1CC") for line in lines)
+    dataset = Dataset.open(tmp_path / "molecules")
+    assert sorted({dataset.read_text(i).response for i in range(4)}) == ["CCO", "c1ccccc1"]
+
+
+def test_skipped_samples_are_remembered_over_an_interruption(tmp_path: Path) -> None:
+    (tmp_path / "some.smi").write_text("CCO\nC1CC\n")
+    options = {"smiles": str(tmp_path / "some.smi"), "samples": 10, "size": 128}
+    first = make("chemistry", tmp_path / "molecules", **options)
+    (tmp_path / "molecules" / "manifest.json").unlink()
+    assert make("chemistry", tmp_path / "molecules", **options).manifest == first.manifest
+
+
+def test_nothing_but_invalid_smiles_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.smi").write_text("C1CC\n")
+    with pytest.raises(ConfigError, match=r"no sample could be made: all 3 were skipped \(invalid SMILES\)"):
+        make("chemistry", tmp_path / "molecules", smiles=str(tmp_path / "bad.smi"), samples=3, size=128)
+    assert not (tmp_path / "molecules" / "manifest.json").exists()
+
+
+def test_an_error_in_a_worker_leaves_no_half_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("data_engine.files.os.fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        run.make_dataset(plan_of("card", tmp_path / "cards"), 1, quiet)
+    run.close_renderer()
+    assert list((tmp_path / "cards").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a tmpfs needs root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_space_left_is_one_sentence_and_leaves_whole_shards(small_disk: Path, workers: str) -> None:
+    out = small_disk / "cards"
+    keys = ["kind=card", "samples=2000", "shard_samples=200", "seed=1", f"workers={workers}", f"out={out}"]
+    command = [sys.executable, "-m", "data_engine", *keys]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert result.returncode == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: no space left on the device")
+    assert "Traceback" not in result.stderr
+    assert not (out / "manifest.json").exists()
+    assert not list(out.glob(".*"))
+    from data_engine.shards import find_finished
+
+    for index in out.glob("*.npz"):
+        assert find_finished(out, index.stem) is not None
+
+
+def test_the_command_makes_and_verifies(tmp_path: Path) -> None:
+    out = tmp_path / "cards"
+    command = [sys.executable, "-m", "data_engine"]
+    made = subprocess.run(
+        [*command, "kind=card", "samples=30", f"out={out}"], capture_output=True, text=True, timeout=100
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == f"{out}: 30 samples in 1 shards\n"
+    checked = subprocess.run([*command, f"verify={out}"], capture_output=True, text=True, timeout=100)
+    assert checked.returncode == 0, checked.stderr
+    sheet = tmp_path / "cards-contact-sheet.png"
+    assert checked.stdout == f"cards: 30 samples in 1 shards are whole, 0 skipped\nlook at {sheet}\n"
+    assert sheet.exists()
