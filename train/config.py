@@ -186,8 +186,8 @@ class Logging:
 
     every: int = 10
     """Steps between two lines of metrics.jsonl and log.txt."""
-    wandb: str = "disabled"
-    """`disabled`, `offline` (files only, no account) or `online`."""
+    wandb: str = "offline"
+    """`disabled`, `offline` (files in RUN/wandb, no account, no network) or `online`."""
     project: str = "deepseek-ocr"
     """wandb project."""
 

@@ -28,17 +28,33 @@ def train(prepared: Prepared) -> int:
         NonFiniteError: the loss or a gradient is not finite.
         OSError: a checkpoint could not be written.
     """
-    config, loader = prepared.config, prepared.loader
     started = time.perf_counter()
+    config = prepared.config
     start_processes(prepared.world, config.timeout)
     builders = [layer.build for layer in prepared.layers]
     engine = TrainingEngine(
         builders, prepared.bounds, prepared.world, config.micro_batches, config.precision, config.optimizer
     )
     step, log = _begin(prepared, engine, started)
+    try:
+        status = _steps(prepared, engine, step, log)
+    except BaseException as error:
+        log.note(f"ended by {type(error).__name__}: {error}")
+        raise
+    finally:
+        log.close()
+        if prepared.loader:
+            prepared.loader.close()
+    engine.close()
+    stop_processes()
+    return status
+
+
+def _steps(prepared: Prepared, engine: TrainingEngine, step: int, log: Log) -> int:
+    """The loop itself; returns the exit status."""
+    config, loader = prepared.config, prepared.loader
     control = Control(prepared.run.control, prepared.world.rank, engine.device)
     meter = StepMeter(prepared, engine)
-    status = 0
     while step < config.steps:
         rate = learning_rate(config.optimizer, step, config.steps)
         result = engine.train_step(loader.step_batches(step) if loader else None, step, rate)
@@ -52,16 +68,9 @@ def train(prepared: Prepared) -> int:
             _save(prepared, engine, step, log)
         if request.stop and step < config.steps:
             log.say(f"stopped as asked at step {step} of {config.steps}; the same command goes on from here")
-            status = 128 + request.signal if request.signal else 0
-            break
-    else:
-        log.say(f"finished: {config.steps} steps, run {prepared.run.path}")
-    log.close()
-    if loader:
-        loader.close()
-    engine.close()
-    stop_processes()
-    return status
+            return 128 + request.signal if request.signal else 0
+    log.say(f"finished: {config.steps} steps, run {prepared.run.path}")
+    return 0
 
 
 def _begin(prepared: Prepared, engine: TrainingEngine, started: float) -> tuple[int, Log]:

@@ -2,20 +2,17 @@
 
 What is special here:
 - Only rank 0 writes; on other ranks and with wandb off, the same calls reach objects that do nothing.
-- wandb can never hurt a run: whatever it raises is logged once, and it is dropped.
 - After a resume, metrics.jsonl holds no step twice: what was logged after the checkpoint is removed.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -25,74 +22,30 @@ from data_engine.files import atomic_write_text
 from train.config import TrainConfig
 from train.deepspeed_engine import TrainingEngine
 from train.run_directory import RunDirectory
-
-
-class Tracker(Protocol):
-    """A service that metrics are sent to."""
-
-    def log(self, metrics: Mapping[str, Any], step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NoTracker:
-    """Nothing is sent anywhere."""
-
-    def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        return
-
-    def close(self) -> None:
-        return
-
-
-class WandbTracker:
-    """Weights & Biases; `offline` needs neither account nor network."""
-
-    def __init__(self, config: TrainConfig, run: RunDirectory) -> None:
-        import wandb
-
-        identity = run.path / "wandb_id"
-        if not identity.is_file():
-            atomic_write_text(identity, secrets.token_hex(4) + "\n")
-        self._run = wandb.init(
-            project=config.logging.project,
-            name=run.path.name,
-            id=identity.read_text(encoding="utf-8").strip(),
-            resume="allow",
-            mode="offline" if config.logging.wandb == "offline" else "online",
-            dir=str(run.path),
-            config=asdict(config),
-            settings=wandb.Settings(silent=True),
-        )
-
-    def log(self, metrics: Mapping[str, Any], step: int) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+from train.tracking import NoTracker, Tracker, WandbTracker
 
 
 class RunLog:
     """The log of rank 0. `say` for sentences, `step` for numbers."""
 
     def __init__(self, config: TrainConfig, run: RunDirectory, first_step: int) -> None:
-        self._metrics_file = run.metrics_file
         self._text = open(run.log_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in close()
         _forget_steps_after(run.metrics_file, first_step)
         self._lines = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._tracker: Tracker = NoTracker()
-        if config.logging.wandb != "disabled":
-            self._protected(lambda: self._start_wandb(config, run))
         self._bar = tqdm(
             total=config.steps, initial=first_step, unit="step", disable=not sys.stderr.isatty(), leave=False
         )
+        self._tracker: Tracker = NoTracker()
+        if config.logging.wandb != "disabled":
+            self._tracker = WandbTracker(config, run, self.say)
 
-    def _start_wandb(self, config: TrainConfig, run: RunDirectory) -> None:
-        self._tracker = WandbTracker(config, run)
+    def note(self, sentence: str) -> None:
+        """One sentence to log.txt alone."""
+        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
 
     def say(self, sentence: str) -> None:
         """One sentence to the terminal and log.txt."""
-        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}\n")
+        self.note(sentence)
         self._bar.write(sentence, file=sys.stdout)
         sys.stdout.flush()
 
@@ -104,24 +57,20 @@ class RunLog:
         """One logged step."""
         self._lines.write(json.dumps(metrics) + "\n")
         self.say(_as_line(metrics))
-        self._protected(lambda: self._tracker.log(metrics, metrics["step"]))
-
-    def _protected(self, action: Any) -> None:
-        try:
-            action()
-        except Exception as error:  # whatever a logging service raises, training goes on
-            self._tracker = NoTracker()
-            self.say(f"wandb is switched off for this run: {type(error).__name__}: {error}")
+        self._tracker.log(metrics)
 
     def close(self) -> None:
+        self._tracker.close()
         self._bar.close()
-        self._protected(lambda: self._tracker.close())
         self._text.close()
         self._lines.close()
 
 
 class SilentLog:
     """Ranks above 0."""
+
+    def note(self, sentence: str) -> None:
+        return
 
     def say(self, sentence: str) -> None:
         return

@@ -26,7 +26,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     root = tmp_path_factory.mktemp("material")
     made = Material(root / "data", root / "tokenizer")
     card = ["kind=card", "samples=160", "seed=1", "workers=1", f"out={made.data / 'card'}"]
-    succeeded(run([sys.executable, "-m", "data_engine", *card], 120))
+    succeeded(run([sys.executable, "-m", "data_engine", *card], 250))
     tokenizer = ["tokenizer=true", f"data={made.data}", f"out={made.tokenizer}", "vocab_size=300"]
-    succeeded(run([sys.executable, "-m", "train", *tokenizer], 120))
+    succeeded(run([sys.executable, "-m", "train", *tokenizer], 250))
     return made
