@@ -25,19 +25,32 @@ from train.deepspeed_engine import DEEPSPEED_VERSION, TrainingEngine
 from train.optimizer import MOMENTS
 from train.run_directory import RunDirectory
 
+LONGEST_TEXT = 4096
+
+
+def decided_by_rank_0(engine: TrainingEngine, decide: Callable[[], str]) -> str:
+    """A short text, such as a path, that rank 0 finds out and all ranks receive (collective)."""
+    buffer = torch.zeros(LONGEST_TEXT, dtype=torch.uint8, device=engine.device)
+    if engine.world.rank == 0:
+        text = decide().encode("utf-8")
+        if len(text) > LONGEST_TEXT:
+            raise ConfigError(f"'{text.decode('utf-8')[:80]}...' is too long; use a shorter path.")
+        buffer[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
+    dist.broadcast(buffer, src=0)
+    return bytes(buffer.tolist()).rstrip(b"\0").decode("utf-8")
+
 
 def shared_checkpoint(
     engine: TrainingEngine, run: RunDirectory, say: Callable[[str], None]
 ) -> Checkpoint | None:
-    """`find_checkpoint` done by rank 0 for all (collective)."""
-    found = torch.full((1,), -1, dtype=torch.int64, device=engine.device)
-    if engine.world.rank == 0:
+    """The newest whole checkpoint of a run; rank 0 reads and checks the files for all."""
+
+    def newest() -> str:
         checkpoint = find_checkpoint(run, say)
-        if checkpoint is not None:
-            found.fill_(checkpoint.step)
-    dist.broadcast(found, src=0)
-    step = int(found.item())
-    return None if step < 0 else Checkpoint.trust(run.checkpoints / f"step_{step}")
+        return checkpoint.directory.name if checkpoint else ""
+
+    name = decided_by_rank_0(engine, newest)
+    return Checkpoint.trust(run.checkpoints / name) if name else None
 
 
 def save_checkpoint(

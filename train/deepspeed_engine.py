@@ -301,7 +301,10 @@ class TrainingEngine:
     def _before_optimizer(self) -> None:
         stages, stage = self.world.pipeline_stages, self.stage
         squares = torch.zeros(stages + 1, dtype=torch.float64, device=self._engine.device)
-        squares[stage] = sum((g.double().square().sum() for g in self._local_gradients()), squares[stage])
+        for (
+            gradient
+        ) in self._local_gradients():  # vector_norm makes no copy of a gradient that may be gigabytes
+            squares[stage] += torch.linalg.vector_norm(gradient, dtype=torch.float32).double().square()
         if self._engine.using_bf16_optimizer:
             squares[stage] /= self.world.data_parallel_size  # there every replica holds the whole gradient
         if self._engine.is_last_stage():

@@ -89,8 +89,8 @@ def _parts(name: str, shape: tuple[int, ...], device: str) -> Iterator[tuple[str
     return released_tensors(name, torch.empty(shape, device=device))
 
 
-def weight_source(init: str, wanted: Shapes, say: Callable[[str], None]) -> WeightSource:
-    """What `init` names.
+def resolve(init: str, say: Callable[[str], None]) -> Path:
+    """The directory whose tensors `init` means: of a run, its newest whole checkpoint. Reads and checks every file.
 
     Raises:
         ConfigError: it is no run, checkpoint or model directory, or holds no whole checkpoint.
@@ -102,19 +102,26 @@ def weight_source(init: str, wanted: Shapes, say: Callable[[str], None]) -> Weig
         )
     if (directory / "manifest.json").is_file():
         try:
-            return CheckpointSource(Checkpoint.open(directory))
+            return Checkpoint.open(directory).directory
         except DamagedCheckpointError as error:
             raise ConfigError(f"init={init} is damaged: {error}.") from error
     if (directory / "config.yaml").is_file():
         checkpoint = find_checkpoint(RunDirectory(directory), say)
         if checkpoint is None:
             raise ConfigError(f"init={init} is a run without a whole checkpoint; train it first.")
-        return CheckpointSource(checkpoint)
+        return checkpoint.directory
     if any(directory.glob("*.safetensors")):
-        return ReleasedSource(directory, wanted)
+        return directory
     raise ConfigError(
         f"init={init} is neither a run (config.yaml), a checkpoint (manifest.json) nor a model (*.safetensors)."
     )
+
+
+def weight_source(directory: Path, wanted: Shapes) -> WeightSource:
+    """Open what `resolve` found, on any rank."""
+    if (directory / "manifest.json").is_file():
+        return CheckpointSource(Checkpoint.trust(directory))
+    return ReleasedSource(directory, wanted)
 
 
 def initialise(engine: TrainingEngine, source: WeightSource, wanted: Shapes, init: str) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from data_engine.files import atomic_write_json
 from train.checkpoint import prune_checkpoints
-from train.checkpoint_state import load_checkpoint, save_checkpoint, shared_checkpoint
+from train.checkpoint_state import (
+    decided_by_rank_0,
+    load_checkpoint,
+    save_checkpoint,
+    shared_checkpoint,
+)
 from train.control import Control
 from train.cut import table_as_dict, table_as_text
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
-from train.initialise import initialise, weight_source
+from train.initialise import initialise, resolve, weight_source
 from train.meter import StepMeter
 from train.metrics import Log, RunLog, SilentLog
 from train.optimizer import learning_rate
@@ -89,7 +95,8 @@ def _begin(prepared: Prepared, engine: TrainingEngine, started: float) -> tuple[
             prepared.loader.check_state(checkpoint.manifest["loader"])
         log.say(f"going on from checkpoint step_{step} of {config.steps} steps")
     elif config.init:
-        source = weight_source(config.init, prepared.shapes, log.say)
+        found = decided_by_rank_0(engine, lambda: str(resolve(config.init, log.say)))
+        source = weight_source(Path(found), prepared.shapes)
         log.say(initialise(engine, source, prepared.shapes, config.init))
     else:
         log.say("init: random weights")

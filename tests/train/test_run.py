@@ -25,6 +25,7 @@ from tests.train.processes import REPOSITORY, environment, run, succeeded, train
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.export import trained_model
+from train.initialise import resolve, weight_source
 from train.prepare import prepare
 from train.run_directory import RunDirectory
 
@@ -98,6 +99,19 @@ def test_resumed_equals_uninterrupted_bit_for_bit(material: Material, finished: 
 
 
 @pytest.mark.slow
+def test_bf16_resumes_bit_for_bit(material: Material, tmp_path: Path) -> None:
+    arguments = [*STAGE_2, "parallel.pipeline_stages=1", "parallel.cut=balanced", "precision=bf16"]
+    whole = tmp_path / "whole"
+    succeeded(train(1, *arguments, f"run={whole}", *material.arguments))
+    resumed = half_way(whole, tmp_path / "resumed")
+    succeeded(train(1, *arguments, f"run={resumed}", *material.arguments))
+    assert [row["loss"] for row in metrics(whole)] == [row["loss"] for row in metrics(resumed)]
+    left_weights, right_weights = weights(whole, 6), weights(resumed, 6)
+    assert left_weights.keys() == right_weights.keys()
+    assert all(torch.equal(left_weights[name], right_weights[name]) for name in left_weights)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "arguments"),
     [
@@ -141,6 +155,15 @@ def test_export_gives_the_trained_model(material: Material, finished: Path, tmp_
     assert (
         json.loads((out / "processor_config.json").read_text())["resolution_modes"]["default"] == "nano_tiny"
     )
+
+    shapes = {name: tuple(parameter.shape) for name, parameter in trained.named_parameters()}
+    assert any(name.endswith("experts.gate_up_proj") for name in shapes), (
+        "experts are stacked here, single there"
+    )
+    source = weight_source(resolve(str(out), print), shapes)
+    assert source.shapes == shapes
+    for name, tensor in source.read(list(shapes)):
+        assert torch.equal(tensor, trained.get_parameter(name)), name
 
     again = run(export, 200)
     assert again.returncode == 2 and "exists" in again.stderr and again.stderr.count("\n") == 1
