@@ -16,7 +16,7 @@ from data_engine.sample import IMAGE_PLACEHOLDER, Sample, image_members
 
 MAXIMUM_PIXELS = 100_000_000
 _PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG"}
-_CELL, _CAPTION, _COLUMNS, _CELLS = 256, 54, 6, 36
+_CELL, _CAPTION, _COLUMNS, _CELLS = 256, 64, 6, 36
 
 
 def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> None:

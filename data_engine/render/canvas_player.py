@@ -106,7 +106,7 @@ class _Player:
         bounds = shape.computeTightBounds()
         reach = brush.getStrokeWidth() * max(1.0, brush.getStrokeMiter())
         bounds.outset(reach, reach)
-        self._paint(effect, lambda: self._canvas.drawPath(shape, brush), bounds)
+        self._paint(effect, lambda brush: self._canvas.drawPath(shape, brush), brush, bounds)
 
     def _text(self, operation: list[Any]) -> None:
         _, text, x, y, css, align, baseline, paint, line, effect = operation
@@ -131,7 +131,7 @@ class _Player:
         face.measureText(text, skia.TextEncoding.kUTF8, ink)
         ink.offset(x, y)
         bounds = ink.makeOutset(brush.getStrokeWidth() + 1, brush.getStrokeWidth() + 1)
-        self._paint(effect, lambda: self._canvas.drawString(text, x, y, face, brush), bounds)
+        self._paint(effect, lambda brush: self._canvas.drawString(text, x, y, face, brush), brush, bounds)
         if line is None and text.strip():
             matrix = self._canvas.getTotalMatrix()
             box = matrix.mapRect(ink)
@@ -145,33 +145,54 @@ class _Player:
         picture = _picture_of(image)
         brush = skia.Paint(AntiAlias=True, Alphaf=alpha)
 
-        def draw() -> None:
+        def draw(brush: skia.Paint) -> None:
             self._canvas.drawImageRect(picture, source, target, _SMOOTH, brush)
 
-        self._paint(effect, draw, target)
+        self._paint(effect, draw, brush, target, has_own_colors=True)
 
-    def _paint(self, effect: list[Any] | None, draw: Callable[[], None], bounds: skia.Rect) -> None:
-        """Draw what lies in `bounds`, with shadow and blend mode where the effect names them."""
+    def _paint(
+        self,
+        effect: list[Any] | None,
+        draw: Callable[[skia.Paint], None],
+        brush: skia.Paint,
+        bounds: skia.Rect,
+        has_own_colors: bool = False,
+    ) -> None:
+        """Draw what lies in `bounds`, with shadow and blend mode where the effect names them.
+
+        As on a canvas, offset and blur of a shadow are in pixels whatever the matrix, and its sigma is half
+        of its blur.
+        """
         if effect is None:
-            draw()
+            draw(brush)
             return
         blur, dx, dy, color, operation = effect
         if operation not in _BLENDS:
             raise ValueError(f"the composite operation {operation!r} is not known here.")
-        layer = skia.Paint(BlendMode=_BLENDS[operation])
         shadow = css_color(color)
-        if skia.ColorGetA(shadow):
-            # Canvas: offsets and blur are in pixels whatever the matrix, and sigma is half of the blur.
-            layer.setImageFilter(skia.ImageFilters.DropShadow(dx, dy, blur / 2, blur / 2, shadow, None))
         canvas = self._canvas
         matrix = canvas.getTotalMatrix()
+        if operation == "source-over" and brush.getShader() is None and not has_own_colors:
+            # One colour: its shadow is its outline, blurred, which is far cheaper than a layer.
+            under = skia.Paint(brush)
+            under.setColor(skia.ColorSetA(shadow, round(skia.ColorGetA(shadow) * brush.getAlphaf())))
+            if blur:
+                under.setMaskFilter(skia.MaskFilter.MakeBlur(skia.kNormal_BlurStyle, blur / 2, False))
+            canvas.setMatrix(skia.Matrix.Concat(skia.Matrix.Translate(dx, dy), matrix))
+            draw(under)
+            canvas.setMatrix(matrix)
+            draw(brush)
+            return
+        layer = skia.Paint(BlendMode=_BLENDS[operation])
+        if skia.ColorGetA(shadow):
+            layer.setImageFilter(skia.ImageFilters.DropShadow(dx, dy, blur / 2, blur / 2, shadow, None))
         area = matrix.mapRect(bounds)  # a layer of the whole picture would cost twenty times as much
         room = 1.5 * blur + max(abs(dx), abs(dy)) + 2
         canvas.save()
         canvas.resetMatrix()
         canvas.saveLayer(area.makeOutset(room, room), layer)
         canvas.setMatrix(matrix)
-        draw()
+        draw(brush)
         canvas.restore()
         canvas.restore()
 

@@ -131,8 +131,9 @@ def needed_texts(content: ChartContent, style: ChartStyle) -> Counter[str]:
 
 def is_legible(needed: Counter[str], texts: list[DrawnText], width: int, height: int) -> bool:
     """Whether all needed texts are there, all texts inside of the picture, and none on top of another."""
-    drawn = Counter(text.text for text in texts)
-    if any(drawn[text] < count for text, count in needed.items()):
+    # ECharts writes the ticks of an axis with commas between thousands; the number is the same.
+    drawn = Counter(text.text.replace(",", "") for text in texts)
+    if any(drawn[text.replace(",", "")] < count for text, count in needed.items()):
         return False
     if any(t.left < 0 or t.top < 0 or t.right > width or t.bottom > height for t in texts):
         return False

@@ -165,7 +165,8 @@ def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Se
     label = opts.LabelOpts(
         is_show=content.labels_shown,
         position=position,
-        formatter="{c}" + content.unit_of(series),
+        # pyecharts hands bars over as values and points as [category, value].
+        formatter=("{c}" if series.drawn_as == "bar" else "{@[1]}") + content.unit_of(series),
         font_size=style.font_pixels,
         font_family=style.family,
         color=contrast_ink(color) if position == "inside" else style.ink,
@@ -202,6 +203,9 @@ def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Se
         itemstyle_opts={"color": color},
         areastyle_opts=opts.AreaStyleOpts(opacity=0.35 if area else 0, color=fill if area else None),
         z=3,
+    )
+    chart.options["series"][-1]["showAllSymbol"] = (
+        True  # by itself ECharts leaves points out, values with them
     )
 
 
@@ -294,4 +298,5 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
     pie = chart.options["series"][0]
     pie["radius"], pie["center"] = [inner, layout.pie_radius], [middle_x, middle_y]
     chart.set_global_opts(**_global_options(content, style, layout))
+    chart.options["legend"][0]["data"] = list(content.categories)  # pyecharts finds no names in PieItems
     return chart

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from data_engine.fonts import CHINESE_FAMILY, font_file
 from data_engine.options import ChartOptions, width_and_height
 from data_engine.random_stream import Stream
-from data_engine.render.chart_content import ChartContent
+from data_engine.render.chart_content import ChartContent, Series
 from data_engine.render.graphics import font
 
 PALETTES = (
@@ -157,11 +158,35 @@ def layout_of(content: ChartContent, style: ChartStyle) -> ChartLayout | None:
         return None
     if content.labels_shown and bars and bar < (1.15 * em if horizontal else widest_value * 1.05):
         return None
+    if content.labels_shown and not _labels_are_apart(content, plot_height, slot, widest_value, em):
+        return None
     if content.form == "stacked bar":
         least = min(value for s in content.series for value in s.values)
         if float(least / content.axis.maximum) * plot_height < 1.25 * em:
             return None
     return ChartLayout(left, top, right, bottom, angle, 0.0)
+
+
+def _labels_are_apart(
+    content: ChartContent, plot_height: float, slot: float, widest_value: float, em: float
+) -> bool:
+    """Whether the values written over the points of lines, one above the other, leave each other room."""
+    lines = [series for series in content.series if series.drawn_as != "bar"]
+    if not lines:
+        return True
+    if slot < widest_value + 0.5 * em:
+        return False
+
+    def height(series: Series, place: int) -> float:
+        on_right = series.on_right_axis and content.right_axis is not None
+        axis = content.right_axis if on_right and content.right_axis is not None else content.axis
+        return float(series.values[place] / axis.maximum) * plot_height
+
+    for place in range(len(content.categories)):
+        heights = sorted(height(series, place) for series in content.series)
+        if any(upper - lower < 1.4 * em for lower, upper in pairwise(heights)):
+            return False
+    return True
 
 
 def _round_layout(

@@ -5,14 +5,14 @@ RDKit writes letters as outlines, so no font is needed; of SVG's path language i
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
 
 from data_engine.render.graphics import skia
 
 _ELEMENT = re.compile(r"<(path|rect|ellipse|circle|polygon|text|tspan)\b([^>]*)>", re.DOTALL)
 _ATTRIBUTE = re.compile(r"([\w:-]+)='([^']*)'")
-_TOKEN = re.compile(r"[A-Za-z]|[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_COMMAND = re.compile(r"([A-Za-z])([^A-Za-z]*)")
 _CAPS = {"butt": skia.Paint.kButt_Cap, "round": skia.Paint.kRound_Cap, "square": skia.Paint.kSquare_Cap}
 _JOINS = {
     "miter": skia.Paint.kMiter_Join,
@@ -26,12 +26,20 @@ def draw_svg(svg: str, canvas: skia.Canvas) -> None:
     for element in _ELEMENT.finditer(svg):
         attributes = dict(_ATTRIBUTE.findall(element[2]))
         path = _outline(element[1], attributes)
-        style = attributes | _declarations(attributes.get("style", ""))
-        fill, stroke = style.get("fill", "black"), style.get("stroke", "none")
-        if fill != "none":
-            canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=_color(fill, style.get("fill-opacity"))))
-        if stroke != "none":
-            canvas.drawPath(path, _stroke(stroke, style))
+        for brush in _brushes(attributes.get("style", ""), attributes.get("fill"), attributes.get("stroke")):
+            canvas.drawPath(path, brush)
+
+
+@functools.lru_cache(maxsize=1024)
+def _brushes(style_text: str, fill: str | None, stroke: str | None) -> tuple[skia.Paint, ...]:
+    """What an element is painted with: its fill, then its stroke. A drawing has few different ones."""
+    style = {"fill": fill or "black", "stroke": stroke or "none"} | _declarations(style_text)
+    brushes = []
+    if style["fill"] != "none":
+        brushes.append(skia.Paint(AntiAlias=True, Color=_color(style["fill"], style.get("fill-opacity"))))
+    if style["stroke"] != "none":
+        brushes.append(_stroke(style["stroke"], style))
+    return tuple(brushes)
 
 
 def _outline(name: str, attributes: dict[str, str]) -> skia.Path:
@@ -52,34 +60,27 @@ def _outline(name: str, attributes: dict[str, str]) -> skia.Path:
 
 
 def parse_path(data: str) -> skia.Path:
-    """The `d` of an SVG path with absolute M, L, Q, C and Z."""
+    """The `d` of an SVG path with absolute M, L, Q, C and Z; each command may have several sets of numbers."""
     path = skia.Path()
-    tokens = iter(_TOKEN.findall(data))
-    command = ""
-    for token in tokens:
-        first = token
-        if token.isalpha():
-            command = token
-            if command in "Zz":
-                path.close()
-                continue
-            first = next(tokens)
+    for command, text in _COMMAND.findall(data):
+        numbers = [float(part) for part in text.replace(",", " ").split()]
         if command == "M":
-            path.moveTo(float(first), *_numbers(tokens, 1))
-            command = "L"  # more pairs after a move are lines
-        elif command == "L":
-            path.lineTo(float(first), *_numbers(tokens, 1))
+            path.moveTo(numbers[0], numbers[1])
+            command, numbers = "L", numbers[2:]  # more pairs after a move are lines
+        if command == "L":
+            for place in range(0, len(numbers), 2):
+                path.lineTo(numbers[place], numbers[place + 1])
         elif command == "Q":
-            path.quadTo(float(first), *_numbers(tokens, 3))
+            for place in range(0, len(numbers), 4):
+                path.quadTo(*numbers[place : place + 4])
         elif command == "C":
-            path.cubicTo(float(first), *_numbers(tokens, 5))
+            for place in range(0, len(numbers), 6):
+                path.cubicTo(*numbers[place : place + 6])
+        elif command in "Zz":
+            path.close()
         else:
             raise ValueError(f"an SVG path holds the command {command!r}, which is not known here.")
     return path
-
-
-def _numbers(tokens: Iterator[str], count: int) -> list[float]:
-    return [float(next(tokens)) for _ in range(count)]
 
 
 def _declarations(style: str) -> dict[str, str]:

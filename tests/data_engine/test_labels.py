@@ -228,3 +228,24 @@ def test_lines_are_drawn_where_the_label_says() -> None:
                 column, row = round((x + 10) * 20), round((10 - y) * 20)
                 around = picture[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
                 assert around.min() < 150
+
+
+@needs_assets
+@pytest.mark.parametrize(("engine", "size"), [("echarts", 512), ("echarts", 256), ("matplotlib", 256)])
+def test_what_the_layout_has_room_for_is_legible_when_drawn(
+    engine: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check after drawing is a guard, not the rule: a chart drawn in vain costs as much as one kept."""
+    from data_engine.render import chart
+
+    verdicts: list[bool] = []
+
+    def remember(*arguments: object) -> bool:
+        verdicts.append(is_legible(*arguments))  # type: ignore[arg-type]
+        return verdicts[-1]
+
+    is_legible = chart.is_legible
+    monkeypatch.setattr(chart, "is_legible", remember)
+    drawn = list(samples("chart", 30, engine=engine, size=size))
+    assert len(drawn) == 30
+    assert len(verdicts) <= 33
