@@ -15,19 +15,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .config import DeepseekOCRConfig, ModelConfigError
 from .deepseek_ocr import DeepseekOCR
+from .lora import merged_parameters
+from .tensor_files import INDEX_NAME, CheckpointError, open_tensors, read_shapes, read_tensors, tensor_files
 
 WEIGHTS_NAME = "model-00001-of-000001.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
-
-
-class CheckpointError(ValueError):
-    """A directory that is not a checkpoint in the released layout, or a target that cannot be written."""
 
 
 def released_tensors(name: str, parameter: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -74,11 +70,11 @@ def load(
     config = read_config(directory)
     with torch.device("meta"):
         model = DeepseekOCR(config)
-    files = _tensor_files(directory)
+    files = tensor_files(directory)
     _check_names(directory, model, files)
     if dtype is None:
         first = next(iter(files))
-        with _open(files[first]) as handle:
+        with open_tensors(files[first]) as handle:
             dtype = handle.get_tensor(first).dtype
     model = model.to(dtype).to_empty(device=device)
     targets = {
@@ -87,16 +83,16 @@ def load(
         for tensor_name, tensor in released_tensors(name, parameter.data)
     }
     for path in sorted(set(files.values())):
-        with _open(path) as handle:
-            for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
-                targets[name].copy_(handle.get_tensor(name))
+        for name, tensor in read_tensors(path, read_shapes(path)):
+            targets[name].copy_(tensor)
     return model
 
 
 def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write `config.json`, the weights and their index; tokenizer files are the caller's.
 
-    Everything is written into a temporary directory beside the target and renamed at the end.
+    Adapters (`model.lora`) are merged on the way; the model itself keeps them. Everything is written into a
+    temporary directory beside the target and renamed at the end.
 
     Raises:
         CheckpointError: the target exists.
@@ -110,7 +106,7 @@ def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = 
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         temporary.chmod(0o755)
-        write_weights(dict(model.named_parameters()), temporary, dtype)
+        write_weights(merged_parameters(model), temporary, dtype)
         text = json.dumps(model.config.to_dict(), indent=2, ensure_ascii=False) + "\n"
         (temporary / "config.json").write_text(text, encoding="utf-8")
         temporary.rename(target)
@@ -153,32 +149,6 @@ def read_config(directory: str | os.PathLike) -> DeepseekOCRConfig:
     return DeepseekOCRConfig.from_dict(source)
 
 
-def _tensor_files(directory: Path) -> dict[str, Path]:
-    """Tensor name -> file that holds it."""
-    index = directory / INDEX_NAME
-    if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        missing = sorted({name for name in names.values() if not (directory / name).is_file()})
-        if missing:
-            raise CheckpointError(f"'{directory}' lacks {', '.join(missing)}, which its index names.")
-        return {tensor: directory / name for tensor, name in names.items()}
-    paths = sorted(directory.glob("*.safetensors"))
-    if not paths:
-        raise CheckpointError(f"'{directory}' has no safetensors file; it is not a checkpoint.")
-    files: dict[str, Path] = {}
-    for path in paths:
-        with _open(path) as handle:
-            files.update(dict.fromkeys(handle.keys(), path))
-    return files
-
-
-def _open(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{path}' is damaged or not a safetensors file: {error}.") from error
-
-
 def _check_names(directory: Path, model: DeepseekOCR, files: Mapping[str, Path]) -> None:
     wanted = {
         tensor_name: tuple(tensor.shape)
@@ -187,9 +157,7 @@ def _check_names(directory: Path, model: DeepseekOCR, files: Mapping[str, Path])
     }
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(set(files.values())):
-        with _open(path) as handle:
-            for name in handle.keys():  # noqa: SIM118 - safe_open is no mapping
-                found[name] = tuple(handle.get_slice(name).get_shape())
+        found |= read_shapes(path)
     problems = [f"missing {name}" for name in sorted(wanted.keys() - found.keys())]
     problems += [f"unknown {name}" for name in sorted(found.keys() - wanted.keys())]
     problems += [
