@@ -20,6 +20,7 @@ from model.config import DeepseekOCRConfig
 from model.tokenizer import IMAGE, SPECIAL_TOKENS, Tokenizer
 
 MODE = "nano_tiny"
+torch.set_num_threads(1)  # the model is tiny: threads that wait for each other cost more than they give
 
 
 def png(text: str) -> bytes:
