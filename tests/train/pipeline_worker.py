@@ -43,7 +43,7 @@ def main(spec: dict) -> None:
     model = model_config(config.model, VOCABULARY, IMAGE)
     layers = assemble(config, model, world.data_parallel_size)
     bounds = boundaries([layer.info for layer in layers], config.parallel)
-    start_processes(world, 60)
+    start_processes(world, 240)
     engine = TrainingEngine(
         [layer.build for layer in layers],
         bounds,

@@ -38,7 +38,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def launch(processes: int, target: Sequence[str], timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+def launch(processes: int, target: Sequence[str], timeout: float = 280.0) -> subprocess.CompletedProcess[str]:
     """Run `target` (a script, or -m module, with arguments) in so many processes; with one, without torchrun."""
     command = [sys.executable, *target]
     if processes > 1:
@@ -64,7 +64,7 @@ def run(command: Sequence[str], timeout: float, **more: str) -> subprocess.Compl
     return subprocess.CompletedProcess(list(command), process.returncode, output, errors)
 
 
-def train(processes: int, *arguments: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
+def train(processes: int, *arguments: str, timeout: float = 280.0) -> subprocess.CompletedProcess[str]:
     """`python -m train`, under torchrun when there are several processes."""
     return launch(processes, ["-m", "train", *arguments], timeout)
 

@@ -24,7 +24,7 @@ from tests.train.conftest import Material
 from tests.train.processes import REPOSITORY, environment, run, succeeded, train
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
-from train.export import trained_model
+from train.export import export_run, trained_model
 from train.initialise import resolve, weight_source
 from train.prepare import prepare
 from train.run_directory import RunDirectory
@@ -165,8 +165,8 @@ def test_export_gives_the_trained_model(material: Material, finished: Path, tmp_
     for name, tensor in source.read(list(shapes)):
         assert torch.equal(tensor, trained.get_parameter(name)), name
 
-    again = run(export, 200)
-    assert again.returncode == 2 and "exists" in again.stderr and again.stderr.count("\n") == 1
+    with pytest.raises(ConfigError, match="exists"):
+        export_run(RunDirectory(finished), str(out), print)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
@@ -230,11 +230,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimizer(
     tensors["model.vision_model.pre_layrnorm.bias"][0] = float("nan")
     save_file(tensors, poisoned / "model.safetensors")
     directory = tmp_path / "run"
-    arguments = [*STAGE_2, f"run={directory}", f"init={poisoned}", *material.arguments]
-    result = train(4, *arguments)
+    two = ["parallel.pipeline_stages=2", "parallel.cut=[2]"]
+    result = train(2, *STAGE_2, *two, f"run={directory}", f"init={poisoned}", *material.arguments)
     assert result.returncode != 0
-    assert "error: step 0: the loss is not finite (stage 3" in result.stderr
-    assert result.stderr.count("error: step") == 1, "one rank says it, not four"
+    assert "error: step 0: the loss is not finite (stage 1, gradients of stage 0, 1)" in result.stderr
+    assert result.stderr.count("error: step") == 1, "one rank says it, not both"
     assert not list((directory / "checkpoints").glob("step_*"))
     assert "ended by NonFiniteError: step 0" in (directory / "log.txt").read_text()
 
@@ -321,27 +321,29 @@ def test_three_processes_for_four_stages_are_refused_before_they_meet(
 
 @pytest.mark.slow
 def test_a_run_directory_in_use_or_of_another_run_is_refused(
-    material: Material, stage_1: Path, tmp_path: Path
+    material: Material, stage_1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
     mine = tmp_path / "run"
     shutil.copytree(stage_1, mine)
-    command = [
-        sys.executable, "-m", "train", "experiment=nano_stage1", *SMALL, "micro_batches=1", "steps=3",
-        f"run={mine}", *material.arguments,
-    ]  # fmt: skip
+    arguments = ["experiment=nano_stage1", *SMALL, "micro_batches=1", "steps=3", *material.arguments]
+
+    def refused(*more: str) -> str:
+        with pytest.raises(ConfigError) as refusal:
+            prepare(compose(TrainConfig, [*arguments, *more], "train"))
+        return str(refusal.value)
+
     with open(mine / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        busy = run(command, 200)
-    assert busy.returncode == 2 and "another run is at work" in busy.stderr
-    other = run([*command, "optimizer.learning_rate=0.5"], 200)
-    assert other.returncode == 2
-    assert "was started with optimizer.learning_rate=0.002, not 0.5" in other.stderr
+        assert "another run is at work" in refused(f"run={mine}")
+    other = refused(f"run={mine}", "optimizer.learning_rate=0.5")
+    assert "was started with optimizer.learning_rate=0.002, not 0.5" in other
 
     foreign = tmp_path / "thesis"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("text")
-    strange = run([*command, f"run={foreign}"], 200)
-    assert strange.returncode == 2 and "is not a run directory" in strange.stderr
+    assert "is not a run directory" in refused(f"run={foreign}")
     assert os.listdir(foreign) == ["thesis.tex"]
 
 
