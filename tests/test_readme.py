@@ -17,6 +17,7 @@ from PIL import Image
 
 from data_engine import command_line
 from data_engine.dataset import Dataset
+from model.__main__ import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,6 +77,13 @@ def test_the_readme_has_commands_for_every_room() -> None:
 )
 def test_every_command_composes(room: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert composed(room, arguments, monkeypatch) is not None
+
+
+def test_commands_of_model_parse() -> None:
+    lines = [shlex.split(line) for line in command_lines() if line.startswith("python -m model ")]
+    assert lines
+    for words in lines:
+        assert "out" in parse(words[3:])
 
 
 def test_every_other_command_is_there() -> None:
