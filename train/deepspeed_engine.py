@@ -26,6 +26,7 @@ import io
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,6 +64,9 @@ from deepspeed.utils import (
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
 )
+
+# DeepSpeed calls collectives by names that newer versions of torch have replaced; a user can do nothing about it.
+warnings.filterwarnings("ignore", category=FutureWarning, message=r"`torch\.distributed\.")
 
 OLDEST, TOO_NEW = Version("0.19.3"), Version("0.20")
 DEEPSPEED_VERSION: str = deepspeed.__version__
