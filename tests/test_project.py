@@ -54,6 +54,7 @@ def test_the_code_is_formatted() -> None:
     check("ruff", "format", "--check", ".")
 
 
+@pytest.mark.slow  # a minute without its cache
 def test_mypy_passes() -> None:
     check("mypy")
 

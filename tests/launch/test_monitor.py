@@ -107,6 +107,8 @@ def test_a_command_that_fails_after_ctrl_c_was_interrupted() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(Path(monitor.__file__).parent)],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        # A shell starts its background jobs deaf to Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stdout is not None
     process.stdout.readline()
