@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from data_engine.errors import ConfigError
 from model.clip import ClipEncoder
-from model.config import PATCH_SIZE, DeepseekOCRConfig, ModelConfigError
+from model.config import PATCH_SIZE, ClipConfig, DeepseekOCRConfig, ModelConfigError, SamConfig
 from model.decoder import DecoderLayer, RmsNorm, initialise_language
 from model.deepencoder import Projector, initialise_encoder
 from model.deepseek_ocr import initialise_ends
@@ -91,26 +91,23 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
         ConfigError: `freeze` names nothing of this model, or leaves nothing to train.
     """
     parts = _stage_1 if config.model.architecture == "encoder_lm" else _stage_2
-    builders = parts(config, model, data_parallel_size)
     layers = []
     flows = False  # whether a gradient has any reason to come back through the output of a layer
-    for number, (name, kind, build) in enumerate(builders):
+    for number, part in enumerate(parts(config, model, data_parallel_size)):
         with torch.device("meta"), _Unfilled():
-            counted = build(number, False)
+            counted = part.construct(False)
         _freeze(counted, config.freeze)
         shapes = {name: tuple(p.shape) for name, p in counted.named_checkpoint_parameters()}
         trainable = sum(p.numel() for p in counted.parameters() if p.requires_grad)
         flows = flows or trainable > 0
         info = LayerInfo(
-            name=name,
-            kind=kind,
+            name=part.name,
+            kind=part.kind,
             parameters=sum(p.numel() for p in counted.parameters()),
             trainable=trainable,
-            flops=_flops(config, model, kind, name, trainable > 0)
-            if kind != "language_model"
-            else (6.0 * trainable * config.sequence.tokens),
+            flops=_flops(config, model, part, trainable),
         )
-        layers.append(PipelineLayer(info, _frozen_builder(build, number, not flows, config.freeze), shapes))
+        layers.append(PipelineLayer(info, _builder(config, part, number, not flows), shapes))
     require(flows, f"freeze={config.freeze} leaves nothing to train.")
     names = sorted(name for layer in layers for name in layer.shapes)
     for prefix in config.freeze:
@@ -122,11 +119,19 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
     return layers
 
 
-_Build = Callable[[int, bool], StageLayer]
+@dataclass(frozen=True)
+class _Part:
+    """One layer of a model: its place in the table, its modules, and how its parameters start."""
+
+    name: str
+    kind: str
+    construct: Callable[[bool], StageLayer]
+    """The modules; the argument says whether the output travels bit-cast."""
+    initialise: Callable[[Any, torch.Generator], None]
 
 
 class _Unfilled(TorchFunctionMode):
-    """Skip filling with random numbers: on the meta device it does nothing, but it imports torch's compiler."""
+    """Skip what constructors fill with random numbers: on the meta device that imports torch's compiler."""
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -137,15 +142,14 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _frozen_builder(
-    build: _Build, number: int, bit_cast: bool, freeze: Sequence[str]
-) -> Callable[[], StageLayer]:
-    def built() -> StageLayer:
-        layer = build(number, bit_cast)
-        _freeze(layer, freeze)
+def _builder(config: TrainConfig, part: _Part, number: int, bit_cast: bool) -> Callable[[], StageLayer]:
+    def build() -> StageLayer:
+        layer = part.construct(bit_cast)
+        part.initialise(layer, torch.Generator().manual_seed(_seed(config.seed, number)))
+        _freeze(layer, config.freeze)
         return layer
 
-    return built
+    return build
 
 
 def _matches(name: str, prefix: str) -> bool:
@@ -158,51 +162,52 @@ def _freeze(layer: StageLayer, prefixes: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def _encoder(
-    config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int
-) -> list[tuple[str, str, _Build]]:
+def _encoder(config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int) -> list[_Part]:
     """The two layers that both training stages begin with."""
     budget = config.sequence.vision_tokens
+    # The initialiser wants both halves of the encoder; a stage has one, and gives the smallest possible other.
+    sam = SamConfig(
+        image_size=64, hidden_size=8, num_layers=0, num_heads=1, global_attn_indexes=(), out_channels=8,
+        downsample_channels=(8, 8),
+    )  # fmt: skip
+    clip = ClipConfig(hidden_size=8, num_layers=0, num_heads=1, image_size=28)
 
-    def tokenizer(number: int, bit_cast: bool) -> StageLayer:
-        sam_model = SamVisionTokenizer(model.sam)
-        with torch.device("meta"), _Unfilled():  # the initialiser wants both halves; this one costs nothing
-            other = ClipEncoder(model.clip)
-        initialise_encoder(sam_model, other, _generator(config.seed, number))
-        return VisionTokenizerStage(sam_model, budget, bit_cast)
+    def vision_tokenizer(bit_cast: bool) -> StageLayer:
+        return VisionTokenizerStage(SamVisionTokenizer(model.sam), budget, bit_cast)
 
-    def global_encoder(number: int, bit_cast: bool) -> StageLayer:
-        vision_model = ClipEncoder(model.clip)
-        with torch.device("meta"), _Unfilled():
-            other = SamVisionTokenizer(model.sam)
-        generator = _generator(config.seed, number)
-        initialise_encoder(other, vision_model, generator)
+    def start_vision_tokenizer(stage: VisionTokenizerStage, generator: torch.Generator) -> None:
+        initialise_encoder(stage.sam_model, ClipEncoder(clip), generator)
+
+    def global_encoder(bit_cast: bool) -> StageLayer:
         projector = Projector(model.projector_input, hidden_size)
-        stage = GlobalEncoderStage(vision_model, projector, budget, bit_cast)
-        initialise_language(projector, model.language, generator)
+        return GlobalEncoderStage(ClipEncoder(model.clip), projector, budget, bit_cast)
+
+    def start_global_encoder(stage: GlobalEncoderStage, generator: torch.Generator) -> None:
+        initialise_encoder(SamVisionTokenizer(sam), stage.vision_model, generator)
+        initialise_language(stage.projector, model.language, generator)
         initialise_ends(stage.image_newline, stage.view_seperator, generator)
-        return stage
 
     return [
-        ("vision tokenizer", "vision_tokenizer", tokenizer),
-        ("global encoder", "global_encoder", global_encoder),
+        _Part("vision tokenizer", "vision_tokenizer", vision_tokenizer, start_vision_tokenizer),
+        _Part("global encoder", "global_encoder", global_encoder, start_global_encoder),
     ]
 
 
-def _stage_1(
-    config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
-) -> list[tuple[str, str, _Build]]:
+def _stage_1(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int) -> list[_Part]:
     # Here and not above: transformers takes seconds to import, and only this stage of the training needs it.
     from model.encoder_lm import compact_language_model
     from train.compact_stage import CompactLanguageModelStage
 
     def compact() -> OPTForCausalLM:
-        return compact_language_model(config.model.language_model, model.language.vocab_size)
+        with torch.random.fork_rng(devices=[]):  # transformers draws from the global generator
+            torch.manual_seed(_seed(config.seed, 2))
+            return compact_language_model(config.model.language_model, model.language.vocab_size)
 
-    def language_model(number: int, bit_cast: bool) -> StageLayer:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed(config.seed, number))
-            return CompactLanguageModelStage(compact(), config.micro_batches, data_parallel_size)
+    def language_model(bit_cast: bool) -> StageLayer:
+        return CompactLanguageModelStage(compact(), config.micro_batches, data_parallel_size)
+
+    def keep(stage: StageLayer, generator: torch.Generator) -> None:
+        """What transformers drew or read stays."""
 
     try:
         with torch.device("meta"), _Unfilled():
@@ -212,46 +217,44 @@ def _stage_1(
     _check_length(config, counted.config.max_position_embeddings)
     return [
         *_encoder(config, model, counted.lm_head.in_features),
-        ("compact language model", "language_model", language_model),
+        _Part("compact language model", "language_model", language_model, keep),
     ]
 
 
-def _stage_2(
-    config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
-) -> list[tuple[str, str, _Build]]:
+def _stage_2(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int) -> list[_Part]:
     language = model.language
     _check_length(config, language.max_position_embeddings)
     layouts = LayoutCache(language)
 
-    def embedding(number: int, bit_cast: bool) -> StageLayer:
-        stage = EmbeddingStage(nn.Embedding(language.vocab_size, language.hidden_size))
-        initialise_language(stage, language, _generator(config.seed, number))
-        return stage
+    def embedding(bit_cast: bool) -> StageLayer:
+        return EmbeddingStage(nn.Embedding(language.vocab_size, language.hidden_size))
 
-    def decoder(index: int) -> _Build:
-        def build(number: int, bit_cast: bool) -> StageLayer:
-            layer = DecoderLayer(language, index)
-            initialise_language(layer, language, _generator(config.seed, number))
-            stage = DecoderLayerStage(layer, index, layouts)
+    def decoder(index: int) -> Callable[[bool], StageLayer]:
+        def construct(bit_cast: bool) -> StageLayer:
+            stage = DecoderLayerStage(DecoderLayer(language, index), index, layouts)
             if stage.experts is not None:
                 # The engine divides the loss by the micro-batches; the injected gradient must follow.
                 stage.experts.balance_scale = 1.0 / config.micro_batches
             return stage
 
-        return build
+        return construct
 
-    def head(number: int, bit_cast: bool) -> StageLayer:
+    def head(bit_cast: bool) -> StageLayer:
         norm = RmsNorm(language.hidden_size, language.rms_norm_eps)
         lm_head = nn.Linear(language.hidden_size, language.vocab_size, bias=False)
-        stage = HeadStage(norm, lm_head, config.micro_batches, data_parallel_size)
-        initialise_language(stage, language, _generator(config.seed, number))
-        return stage
+        return HeadStage(norm, lm_head, config.micro_batches, data_parallel_size)
+
+    def start(stage: StageLayer, generator: torch.Generator) -> None:
+        initialise_language(stage, language, generator)
 
     return [
         *_encoder(config, model, language.hidden_size),
-        ("embedding", "embedding", embedding),
-        *((f"decoder {index}", "decoder", decoder(index)) for index in range(language.num_hidden_layers)),
-        ("head", "head", head),
+        _Part("embedding", "embedding", embedding, start),
+        *(
+            _Part(f"decoder {index}", "decoder", decoder(index), start)
+            for index in range(language.num_hidden_layers)
+        ),
+        _Part("head", "head", head, start),
     ]
 
 
@@ -267,13 +270,14 @@ def _seed(seed: int, number: int) -> int:
     return seed * 1_000_003 + number
 
 
-def _generator(seed: int, number: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(seed, number))
+def _flops(config: TrainConfig, model: DeepseekOCRConfig, part: _Part, trainable: int) -> float:
+    """Of one micro-batch whose budgets are all used, in views of the default mode and samples of a usual length.
 
-
-def _flops(config: TrainConfig, model: DeepseekOCRConfig, kind: str, name: str, trained: bool) -> float:
-    """Of one micro-batch whose budgets are all used, in views of the default mode and samples of a usual length."""
+    The compact language model is counted as 2 per weight and token.
+    """
     shape, language = config.sequence, model.language
+    if part.kind == "language_model":
+        return 6.0 * trainable * shape.tokens
     side = resolution_mode(config.modes["default"]).base_size
     views = max(
         1, min(shape.patches // (side // PATCH_SIZE) ** 2, shape.vision_tokens // tokens_per_view(side))
@@ -283,7 +287,7 @@ def _flops(config: TrainConfig, model: DeepseekOCRConfig, kind: str, name: str, 
         "vision_tokenizer": lambda: views * sam_flops(model.sam, side),
         "global_encoder": lambda: views * (clip_flops(model.clip, side) + projector_flops(model, side)),
         "embedding": lambda: 0,
-        "decoder": lambda: decoder_layer_flops(language, int(name.removeprefix("decoder ")), segments),
+        "decoder": lambda: decoder_layer_flops(language, int(part.name.removeprefix("decoder ")), segments),
         "head": lambda: head_flops(language, shape.tokens),
-    }[kind]()
-    return float(forward * (3 if trained else 1))
+    }[part.kind]()
+    return float(forward * (3 if trainable else 1))
