@@ -17,6 +17,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_engine.errors import ConfigError
 from data_engine.files import sha256_of
@@ -28,6 +29,27 @@ _REMEDY = "make the dataset again, or copy it again from where it is whole"
 
 class DamagedSampleError(Exception):
     """What a shard holds is not what was written. The message names shard, key and what is wrong."""
+
+    def __init__(
+        self,
+        message: str,
+        shard: str | None = None,
+        key: str | None = None,
+        sample: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message, shard, key, sample, reason)  # all of them, so that it can be pickled
+        self.message = message
+        self.shard = shard
+        """Path or URL of the tar."""
+        self.key = key
+        self.sample = sample
+        """The number of the sample in its dataset."""
+        self.reason = reason if reason is not None else message
+        """What is wrong, without the place: "the checksum of its image does not match"."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Dataset:
@@ -105,6 +127,39 @@ class Dataset:
         _, index, row = self._locate(i)
         return int(index["prompt_chars"][row]), int(index["response_chars"][row])
 
+    def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Images of many samples, from the index alone.
+
+        Args:
+            samples: sample numbers [n], in any order, repeated or not.
+
+        Returns:
+            How many images each sample has [n], and (width, height) of all of them in that order [m, 2].
+        """
+        rows, groups = self._grouped(samples)
+        counts = np.zeros(len(rows), np.int64)
+        for number, places in groups:
+            counts[places] = np.diff(self._indices[number]["image_start"])[rows[places]]
+        sizes = np.zeros((int(counts.sum()), 2), np.int32)
+        starts = np.cumsum(counts) - counts
+        for number, places in groups:
+            index, many = self._indices[number], counts[places]
+            within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+            source = np.repeat(index["image_start"][rows[places]], many) + within
+            target = np.repeat(starts[places], many) + within
+            sizes[target, 0], sizes[target, 1] = index["image_width"][source], index["image_height"][source]
+        return counts, sizes
+
+    def text_lengths_of(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Characters of prompt and response of many samples [n, 2], from the index alone."""
+        rows, groups = self._grouped(samples)
+        lengths = np.zeros((len(rows), 2), np.int32)
+        for number, places in groups:
+            index = self._indices[number]
+            lengths[places, 0] = index["prompt_chars"][rows[places]]
+            lengths[places, 1] = index["response_chars"][rows[places]]
+        return lengths
+
     def key(self, i: int) -> str:
         """The key of sample `i`, from the index alone."""
         _, index, row = self._locate(i)
@@ -113,6 +168,23 @@ class Dataset:
     def close(self) -> None:
         """Close the shards that are open. Reading afterwards opens them again."""
         self._files.clear()
+
+    def _grouped(
+        self, samples: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], list[tuple[int, NDArray[np.int64]]]]:
+        """Rows of samples within their shards, and for each shard number the places of its samples."""
+        samples = np.asarray(samples, np.int64)
+        if samples.size and not 0 <= samples.min() <= samples.max() < len(self):
+            raise IndexError(
+                f"dataset {self.name} has samples 0 to {len(self) - 1}, and others were asked for"
+            )
+        numbers = np.searchsorted(self._ends, samples, side="right")
+        starts = self._ends - np.array([shard.samples for shard in self.shards])
+        order = np.argsort(numbers, kind="stable")
+        present, first = np.unique(numbers[order], return_index=True)
+        return samples - starts[numbers], list(
+            zip(present.tolist(), np.split(order, first[1:]), strict=True)
+        ) if samples.size else []
 
     def _locate(self, i: int) -> tuple[ShardRecord, dict[str, np.ndarray], int]:
         if not 0 <= i < len(self):
@@ -144,7 +216,9 @@ class Dataset:
         else:
             return data
         key = index["key"][row].decode("ascii")
-        raise DamagedSampleError(f"sample {key} in {path} is damaged: {problem}; {_REMEDY}.")
+        raise DamagedSampleError(
+            f"sample {key} in {path} is damaged: {problem}; {_REMEDY}.", str(path), key, None, problem
+        )
 
 
 def open_datasets(directory: str | os.PathLike[str]) -> dict[str, Dataset]:

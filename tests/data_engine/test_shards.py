@@ -7,6 +7,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_engine.dataset import Dataset, open_datasets
@@ -166,3 +167,26 @@ def test_hugging_face_datasets_read_the_shards(cards: Dataset, tmp_path: Path) -
     assert result.returncode == 0, result.stderr
     expected = [f"{cards.key(i)} {cards.read_text(i).response}" for i in range(12)]
     assert result.stdout.split("\n")[:-1] == expected
+
+
+def test_many_samples_at_once_equal_one_at_a_time(tmp_path: Path) -> None:
+    samples = [text_only("a"), two_images("b"), text_only("c"), two_images("d"), two_images("e")]
+    shards = [
+        write_shard(tmp_path, f"mixed-{number}", part, {})
+        for number, part in enumerate((samples[:2], samples[2:3], [], samples[3:]))
+    ]
+    write_manifest(tmp_path, kind="mixed", seed=0, shards=shards, skipped=[], options={}, versions={})
+    dataset = Dataset.open(tmp_path)
+    asked = np.array([4, 0, 1, 1, 3, 2])
+    counts, sizes = dataset.image_sizes_of(asked)
+    assert counts.tolist() == [2, 0, 2, 2, 2, 0]
+    assert [tuple(size) for size in sizes.tolist()] == [
+        size for i in asked.tolist() for size in dataset.image_sizes(i)
+    ]
+    assert [tuple(row) for row in dataset.text_lengths_of(asked).tolist()] == [
+        dataset.text_lengths(i) for i in asked.tolist()
+    ]
+    none = np.zeros(0, np.int64)
+    assert dataset.image_sizes_of(none)[1].shape == dataset.text_lengths_of(none).shape == (0, 2)
+    with pytest.raises(IndexError, match="has samples 0 to 4, and"):
+        dataset.image_sizes_of(np.array([0, 5]))
