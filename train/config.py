@@ -22,6 +22,7 @@ from train.data.mixture import END, Mixture, Phase
 
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("constant", "cosine", "step")
+CUTS = ("paper", "balanced", "auto")
 ARCHITECTURES = ("encoder_lm", "deepseek_ocr")
 WANDB_MODES = ("disabled", "offline", "online")
 
@@ -92,7 +93,11 @@ class Parallelism:
     pipeline_stages: int = 1
     """Stages that the model is cut into; the number of processes must be a multiple of it."""
     cut: Any = "balanced"
-    """`paper`, `balanced`, or the first layer of every later stage as a list, e.g. [1,2,5]."""
+    """`paper`, `balanced`, `auto`, or the first layer of every later stage as a list, e.g. [1,2,5]."""
+    times: str = ""
+    """JSON file with measured times per layer, for cut=auto and the stage table; empty: estimated from FLOPs."""
+    images_per_sequence: float = -1.0
+    """Mean images per packed sequence that cut=auto and the plan reckon with; -1: as many as the budgets suggest."""
 
     def __post_init__(self) -> None:
         require(
@@ -101,13 +106,13 @@ class Parallelism:
         )
         if isinstance(self.cut, str):
             require(
-                self.cut in ("paper", "balanced"),
-                f"parallel.cut={self.cut} is unknown; choose paper, balanced or a list such as [1,2,5].",
+                self.cut in CUTS,
+                f"parallel.cut={self.cut} is unknown; choose {', '.join(CUTS)} or a list such as [1,2,5].",
             )
         else:
             require(
                 isinstance(self.cut, list) and all(isinstance(i, int) and i > 0 for i in self.cut),
-                f"parallel.cut={self.cut} must be paper, balanced or a list of positive layer numbers.",
+                f"parallel.cut={self.cut} must be {', '.join(CUTS)} or a list of positive layer numbers.",
             )
             require(
                 len(self.cut) == self.pipeline_stages - 1 and self.cut == sorted(set(self.cut)),
@@ -248,11 +253,23 @@ class TrainConfig:
     export: bool = False
     """Action: write the run's last checkpoint to `out` in the released layout."""
     plan: bool = False
-    """Action: print the stage table of this configuration and stop."""
+    """Action: say what this configuration costs in time, memory and messages, and stop; no GPU, no processes."""
     data_report: bool = False
     """Action: print what the packed data of this configuration looks like and stop."""
     data_parallel: int = 1
     """For `plan` and `data_report` alone: data-parallel replicas to reckon with (a run takes them from torchrun)."""
+    gpu: str = ""
+    """For `plan`: GPU by name, such as a100-40g or h100-80g."""
+    gpu_teraflops: float = 0.0
+    """For `plan`: peak dense bf16 TFLOP/s of a GPU that has no name here; 0: the named GPU's."""
+    gpu_memory: float = 0.0
+    """Memory of one GPU in GiB that the stages must fit; 0: the named GPU's in a plan, the device's in a run."""
+    efficiency: float = 0.35
+    """For `plan`: share of the peak that a stage reaches while it computes."""
+    corpus_tokens: float = 0.0
+    """For `plan`: tokens to train on, of which the days are reckoned; 0: `steps` full steps."""
+    tokens_per_day: float = 0.0
+    """For `plan`: a measured or published speed; the plan says which efficiency it implies."""
     vocab_size: int = 512
     """Vocabulary of the tokenizer that `tokenizer=true` trains, special tokens included."""
 
@@ -264,6 +281,9 @@ class TrainConfig:
         require(self.steps > 0, f"steps={self.steps} must be positive.")
         require(self.micro_batches > 0, f"micro_batches={self.micro_batches} must be positive.")
         require(self.data_parallel > 0, f"data_parallel={self.data_parallel} must be positive.")
+        require(0 < self.efficiency <= 1, f"efficiency={self.efficiency} must be above 0 and at most 1.")
+        for key in ("gpu_teraflops", "gpu_memory", "corpus_tokens", "tokens_per_day"):
+            require(getattr(self, key) >= 0, f"{key}={getattr(self, key)} must be positive, or 0 (not given).")
         require(self.prefetch > 0, f"prefetch={self.prefetch} must be at least 1 step.")
         require(self.timeout > 0, f"timeout={self.timeout} must be a positive number of seconds.")
         require("default" in self.modes, f"modes={self.modes} lacks the key `default`.")

@@ -36,7 +36,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 _MAY_DIFFER = (
     "data", "run", "tokenizer", "init", "out", "steps", "micro_batches", "parallel", "checkpoint", "logging",
     "prefetch", "timeout", "export", "plan", "data_report", "data_parallel",
-    "vocab_size", "mixture",
+    "vocab_size", "mixture", "gpu", "gpu_teraflops", "gpu_memory", "efficiency", "corpus_tokens", "tokens_per_day",
 )  # fmt: skip
 
 
