@@ -38,6 +38,13 @@ class TokenSequence:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def part(self, number: int, length: int) -> TokenSequence:
+        """Stretch `number` of `length` tokens of a text; labels stay: its last one is the next stretch's first."""
+        stretch = slice(number * length, (number + 1) * length)
+        return TokenSequence(
+            self.input_ids[stretch], self.vision_code[stretch], self.image_number[stretch], self.labels[stretch]
+        )
+
 
 def build_sequence(
     tokenizer: Tokenizer, prompt: str, layouts: Sequence[np.ndarray], response: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as FastTokenizer
@@ -34,6 +35,9 @@ class Tokenizer:
     """
 
     def __init__(self, backend: FastTokenizer, fingerprint: str, origin: str) -> None:
+        # A tokenizer.json may ask for either; a sequence is packed as long as it is, and a batch is no unit here.
+        backend.no_padding()
+        backend.no_truncation()
         self._backend = backend
         self.fingerprint = fingerprint
         """sha256 of tokenizer.json."""
@@ -76,6 +80,15 @@ class Tokenizer:
         for piece in pieces[1:]:
             ids += self._spelled_image + self._encode(piece)
         return ids
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many ids `encode` gives for each text; several times as fast as asking one by one."""
+        plain = ["" if IMAGE in text else text for text in texts]
+        encodings = self._backend.encode_batch_fast(plain, add_special_tokens=False)
+        return [
+            len(self.encode(text)) if IMAGE in text else len(encoding)
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
 
     def decode(self, ids: list[int], skip_special: bool = False) -> str:
         """Text of ids. Special tokens are kept by default: tables and boxes are made of them."""

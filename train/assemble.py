@@ -28,7 +28,6 @@ from model.deepseek_ocr import initialise_ends
 from model.flops import clip_flops, decoder_layer_flops, head_flops, projector_flops, sam_flops
 from model.layout import tokens_per_view
 from model.sam import SamVisionTokenizer
-from model.views import resolution_mode
 from train.config import ModelChoice, TrainConfig, require
 from train.cut import LayerInfo
 from train.pipeline_layers import (
@@ -271,23 +270,34 @@ def _seed(seed: int, number: int) -> int:
 
 
 def _flops(config: TrainConfig, model: DeepseekOCRConfig, part: _Part, trainable: int) -> float:
-    """Of one micro-batch whose budgets are all used, in views of the default mode and samples of a usual length.
+    """Of one micro-batch whose budgets are all used, in views of the default modes and samples of a usual length.
 
     The compact language model is counted as 2 per weight and token.
     """
     shape, language = config.sequence, model.language
     if part.kind == "language_model":
         return 6.0 * trainable * shape.tokens
-    side = resolution_mode(config.modes["default"]).base_size
-    views = max(
-        1, min(shape.patches // (side // PATCH_SIZE) ** 2, shape.vision_tokens // tokens_per_view(side))
-    )
+    views = _usual_views(config)
     segments = [USUAL_SAMPLE] * (shape.tokens // USUAL_SAMPLE) + [shape.tokens % USUAL_SAMPLE]
     forward = {
-        "vision_tokenizer": lambda: views * sam_flops(model.sam, side),
-        "global_encoder": lambda: views * (clip_flops(model.clip, side) + projector_flops(model, side)),
+        "vision_tokenizer": lambda: sum(n * sam_flops(model.sam, side) for side, n in views.items()),
+        "global_encoder": lambda: sum(
+            n * (clip_flops(model.clip, side) + projector_flops(model, side)) for side, n in views.items()
+        ),
         "embedding": lambda: 0,
         "decoder": lambda: decoder_layer_flops(language, int(part.name.removeprefix("decoder ")), segments),
         "head": lambda: head_flops(language, shape.tokens),
     }[part.kind]()
     return float(forward * (3 if trainable else 1))
+
+
+def _usual_views(config: TrainConfig) -> dict[int, float]:
+    """Side in pixels -> global views of a pack that is full of images in the default modes by their shares."""
+    shares = config.resolution_modes()["default"]
+    counts: dict[int, float] = {}
+    for mode, slots in zip(shares.modes, shares.slots, strict=True):
+        counts[mode.base_size] = counts.get(mode.base_size, 0) + slots
+    patches = sum(n * (side // PATCH_SIZE) ** 2 for side, n in counts.items())
+    tokens = sum(n * tokens_per_view(side) for side, n in counts.items())
+    fits = min(config.sequence.patches / patches, config.sequence.vision_tokens / tokens)
+    return {side: n * fits for side, n in counts.items()}

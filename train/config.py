@@ -12,13 +12,16 @@ Keys are set on the command line (`optimizer.learning_rate=1e-4`), in `configs/e
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from data_engine.errors import ConfigError
-from model.views import ResolutionMode, resolution_mode
+from train.data.block_order import SampleOrder
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import END, Mixture, Phase
+from train.data.modes import ModeShares
+from train.data.splitting import TOO_LONG
 
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("constant", "cosine", "step")
@@ -83,7 +86,9 @@ class MixturePhase:
     until_sample: int = END
     """First sample of the run (over all ranks) outside this phase; left out in the last phase."""
     weights: dict[str, float] = field(default_factory=dict)
-    """Dataset name -> weight; empty means every dataset by its size."""
+    """Name of a dataset or group -> weight; empty means every dataset by its size."""
+    modes: dict[str, Any] = field(default_factory=dict)
+    """Modes in this phase, in the form of the run's `modes`; empty means those of the run."""
 
 
 @dataclass
@@ -236,8 +241,20 @@ class TrainConfig:
     """Phases of dataset weights; empty: every dataset by its size."""
     mixture_window: int = 4096
     """Samples that are drawn, packed and shuffled together; phases end at multiples of it."""
-    modes: dict[str, str] = field(default_factory=lambda: {"default": "nano_tiny"})
-    """Resolution mode per task; `default` serves the tasks not named."""
+    groups: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Group of datasets -> their shares within it, e.g. {ocr: {pages: 3, charts: 1}}; weights may then name `ocr`."""
+    order: str = "global"
+    """`global` shuffle of each dataset, or `block`: neighbours stay near (spinning disks, object stores)."""
+    block_samples: int = 256
+    """Block order: consecutive samples in a block."""
+    block_window: int = 64
+    """Block order: blocks that are shuffled into each other."""
+    modes: dict[str, Any] = field(default_factory=lambda: {"default": "nano_tiny"})
+    """Resolution mode per task, or shares of several, e.g. {tiny: 1, base: 3}; `default` serves the tasks not named."""
+    too_long: str = "drop"
+    """Texts without images that exceed `sequence.tokens`: `drop` them, or `split` them into several samples."""
+    lengths_cache: str = ""
+    """Directory for measured text lengths: `data_report=true` fills it; empty: measured as the run goes."""
     parallel: Parallelism = field(default_factory=Parallelism)
     """Pipeline stages and where the model is cut."""
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -283,7 +300,9 @@ class TrainConfig:
         require(self.data_parallel > 0, f"data_parallel={self.data_parallel} must be positive.")
         require(0 < self.efficiency <= 1, f"efficiency={self.efficiency} must be above 0 and at most 1.")
         for key in ("gpu_teraflops", "gpu_memory", "corpus_tokens", "tokens_per_day"):
-            require(getattr(self, key) >= 0, f"{key}={getattr(self, key)} must be positive, or 0 (not given).")
+            require(
+                getattr(self, key) >= 0, f"{key}={getattr(self, key)} must be positive, or 0 (not given)."
+            )
         require(self.prefetch > 0, f"prefetch={self.prefetch} must be at least 1 step.")
         require(self.timeout > 0, f"timeout={self.timeout} must be a positive number of seconds.")
         require("default" in self.modes, f"modes={self.modes} lacks the key `default`.")
@@ -291,24 +310,45 @@ class TrainConfig:
             self.optimizer.warmup_steps < self.steps,
             f"optimizer.warmup_steps={self.optimizer.warmup_steps} must be smaller than steps={self.steps}.",
         )
+        require(
+            self.too_long in TOO_LONG,
+            f"too_long={self.too_long} is unknown; choose one of {', '.join(TOO_LONG)}.",
+        )
         self.data_mixture()
-        try:
-            self.resolution_modes()
-        except ValueError as error:
-            raise ConfigError(f"modes: {error}") from error
+        self.resolution_modes()
+        self.sample_order()
 
     def data_mixture(self) -> Mixture:
         """The phases as the loader wants them."""
-        phases = tuple(Phase(phase.weights, phase.until_sample) for phase in self.mixture)
-        return Mixture(phases or (Phase(),), self.mixture_window)
+        phases = tuple(
+            Phase(phase.weights, phase.until_sample, _mode_shares(phase.modes, f"mixture[{number}].modes"))
+            for number, phase in enumerate(self.mixture)
+        )
+        return Mixture(phases or (Phase(),), self.mixture_window, self.groups)
 
-    def resolution_modes(self) -> dict[str, ResolutionMode]:
-        """Task -> resolution mode."""
-        return {task: resolution_mode(name) for task, name in self.modes.items()}
+    def resolution_modes(self) -> dict[str, ModeShares]:
+        """Task -> its resolution modes and their shares."""
+        return _mode_shares(self.modes, "modes")
+
+    def sample_order(self) -> SampleOrder:
+        """How samples follow each other within an epoch."""
+        if self.order == "global":
+            return SampleOrder()
+        return SampleOrder(self.order, self.block_samples, self.block_window)
 
     @property
     def trains_tokenizer(self) -> bool:
         return self.tokenizer.lower() == "true"
+
+
+def _mode_shares(modes: Mapping[str, Any], key: str) -> dict[str, ModeShares]:
+    shares = {}
+    for task, choice in modes.items():
+        try:
+            shares[task] = ModeShares.of(choice)
+        except ValueError as error:
+            raise ConfigError(f"{key}.{task}: {error}") from error
+    return shares
 
 
 @dataclass(frozen=True)

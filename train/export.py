@@ -76,7 +76,7 @@ def trained_model(checkpoint: Checkpoint) -> DeepseekOCR:
 
 
 def _processor_config(config: dict[str, Any]) -> dict[str, Any]:
-    """As released; `resolution_modes` is ours: with which mode each task was trained."""
+    """As released; ours are `resolution_modes`, the mode each task was trained in most, and the shares of all."""
     return {
         "add_special_token": False,
         "candidate_resolutions": [[1024, 1024]],
@@ -90,6 +90,13 @@ def _processor_config(config: dict[str, Any]) -> dict[str, Any]:
         "pad_token": PAD,
         "patch_size": 16,
         "processor_class": "DeepseekVLV2Processor",
-        "resolution_modes": config.get("modes", {}),
+        "resolution_modes": {
+            task: _most_frequent(choice) for task, choice in config.get("modes", {}).items()
+        },
+        "resolution_mode_shares": config.get("modes", {}),
         "sft_format": "deepseek",
     }
+
+
+def _most_frequent(choice: str | dict[str, float]) -> str:
+    return choice if isinstance(choice, str) else max(choice, key=lambda name: choice[name])

@@ -67,6 +67,9 @@ def make_loader(config: TrainConfig, world: World, tokenizer: Tokenizer) -> Pack
         world.data_parallel_size,
         world.rank,
         config.prefetch,
+        lengths_cache=config.lengths_cache or None,
+        order=config.sample_order(),
+        too_long=config.too_long,
     )
 
 

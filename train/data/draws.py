@@ -5,11 +5,12 @@
 What is special here: nothing is stored and nothing depends on what was drawn before. For draw t of the run,
 
     window, place = divmod(t, W)
-    slot          = permutation of W, keyed (seed, "window", window), at place
-    dataset       = the one whose quota in this window holds the slot (quotas laid end to end)
-    use           = uses of that dataset before this window + slot's number within the quota
+    ticket        = permutation of W, keyed (seed, "window", window), at place
+    dataset       = the one whose quota in this window holds the ticket (quotas laid end to end)
+    use           = uses of that dataset before this window + the ticket's number within the quota
     epoch, place  = divmod(use, samples of the dataset)
-    sample        = permutation of the dataset, keyed (seed, "epoch", dataset name, epoch), at place
+    sample        = order of the dataset (`block_order.SampleOrder`), keyed (seed, "epoch", dataset name, epoch),
+                    at place
 
 so within one epoch of a dataset each of its samples is drawn exactly once, whatever the weights and phases do.
 """
@@ -23,7 +24,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from train.data.block_order import GLOBAL_ORDER, EpochOrder, SampleOrder
 from train.data.mixture import Mixture, Quotas
+from train.data.modes import mode_slots
 from train.data.order import Permutation, derive_key
 
 
@@ -42,6 +45,10 @@ class DrawTable(NamedTuple):
     """Number of the dataset in `names`."""
     sample: NDArray[np.int64]
     epoch: NDArray[np.int64]
+    mode_slot: NDArray[np.int64]
+    """What decides the resolution mode, see `modes.mode_slots`."""
+    phase: int = 0
+    """Phase of the mixture that the window is in."""
 
 
 class DrawOrder(Protocol):
@@ -61,18 +68,21 @@ class MixtureDraws:
 
     windows: int | None = None
 
-    def __init__(self, mixture: Mixture, sizes: Mapping[str, int], seed: int) -> None:
+    def __init__(
+        self, mixture: Mixture, sizes: Mapping[str, int], seed: int, order: SampleOrder = GLOBAL_ORDER
+    ) -> None:
         self.quotas = Quotas(mixture, sizes)
         self.names = self.quotas.names
         self._sizes = np.array([sizes[name] for name in self.names], dtype=np.int64)
         self._window = mixture.window
         self._seed = seed
+        self._order = order
         # A window touches one or two epochs of each dataset, and the next window the same ones.
         self._epoch_order = lru_cache(maxsize=256)(self._make_epoch_order)
 
-    def _make_epoch_order(self, source: int, epoch: int) -> Permutation:
+    def _make_epoch_order(self, source: int, epoch: int) -> EpochOrder:
         key = derive_key(self._seed, "epoch", self.names[source], epoch)
-        return Permutation(int(self._sizes[source]), key)
+        return self._order.over(int(self._sizes[source]), key)
 
     def _window_order(self, window: int) -> Permutation:
         return Permutation(self._window, derive_key(self._seed, "window", window))
@@ -80,28 +90,29 @@ class MixtureDraws:
     def draw(self, draw: int) -> Draw:
         """One draw of the run, in constant time."""
         window, place = divmod(draw, self._window)
-        slot = self._window_order(window).at(place)
+        ticket = self._window_order(window).at(place)
         ends = np.cumsum(self.quotas.of(window))
-        source = int(np.searchsorted(ends, slot, side="right"))
+        source = int(np.searchsorted(ends, ticket, side="right"))
         first = int(ends[source - 1]) if source else 0
-        use = int(self.quotas.uses_before(window)[source]) + slot - first
+        use = int(self.quotas.uses_before(window)[source]) + ticket - first
         epoch, place = divmod(use, int(self._sizes[source]))
         return Draw(self.names[source], self._epoch_order(source, epoch).at(place), epoch)
 
     def window(self, window: int) -> DrawTable:
         """All draws of one window."""
-        slot = self._window_order(window).take(np.arange(self._window))
+        ticket = self._window_order(window).take(np.arange(self._window))
         quota = self.quotas.of(window)
         ends = np.cumsum(quota)
-        source = np.searchsorted(ends, slot, side="right")
-        use = self.quotas.uses_before(window)[source] + slot - (ends - quota)[source]
+        source = np.searchsorted(ends, ticket, side="right")
+        use = self.quotas.uses_before(window)[source] + ticket - (ends - quota)[source]
         epoch, place = np.divmod(use, self._sizes[source])
-        sample = np.empty_like(place)
+        sample, slot = np.empty_like(place), np.empty_like(place)
         for number in np.unique(source).tolist():
             for epoch_number in np.unique(epoch[source == number]).tolist():
                 mine = (source == number) & (epoch == epoch_number)
                 sample[mine] = self._epoch_order(number, epoch_number).take(place[mine])
-        return DrawTable(source, sample, epoch)
+            slot[source == number] = mode_slots(self._seed, self.names[number], use[source == number])
+        return DrawTable(source, sample, epoch, slot, self.quotas.phase_of(window))
 
     def epochs(self, window: int) -> dict[str, float]:
         """How often each dataset has been gone through before this window."""
@@ -125,8 +136,11 @@ class OnePassDraws:
         """All draws of one window; the last one may be shorter."""
         draws = np.arange(window * self._window, min((window + 1) * self._window, int(self._ends[-1])))
         source = np.searchsorted(self._ends, draws, side="right")
-        firsts = np.concatenate([[0], self._ends[:-1]])
-        return DrawTable(source, draws - firsts[source], np.zeros_like(draws))
+        sample = draws - np.concatenate([[0], self._ends[:-1]])[source]
+        slot = np.empty_like(draws)
+        for number in np.unique(source).tolist():
+            slot[source == number] = mode_slots(0, self.names[number], sample[source == number])
+        return DrawTable(source, sample, np.zeros_like(draws), slot)
 
     def epochs(self, window: int) -> dict[str, float]:
         """How far each dataset has been gone through before this window."""

@@ -1,200 +1,156 @@
-"""How long each sample is, to the token, and what its images cost, before any image is decoded.
+"""How long the text of each sample is, to the token.
 
 What is special here:
-- Lengths are exact, not hints: the same `build_sequence` that makes the training sequence counts its text, and
-  the same `view_plan` that cuts the image gives its views. What is packed is what is built.
-- Text is measured when a window first needs it (one JSON read and one tokenisation per sample) and remembered;
-  a resolution mode changes only the vision part, which is arithmetic on the image size.
-- A cache file per (dataset, tokenizer) spares even that at scale. `python -m train data_report=true` measures
-  all samples and writes it; training only reads it. Plain arrays, no pickle, written whole or not at all.
+- Lengths are exact: the prompt is laid out by the `build_sequence` that makes the training sequence, the target
+  is counted by the same tokenizer, in batches.
+- Memory is bounded whatever the dataset's size: a table of at most 2**20 samples remembers what was measured
+  last; a sample that has lost its place is measured again.
+- A cache file per (dataset, tokenizer) spares measuring at scale. `python -m train data_report=true
+  lengths_cache=DIR` writes it; training maps it into memory and reads only what a window needs, 12 bytes a sample.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import os
 import threading
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_engine.files import atomic_write_bytes
-from model.config import PATCH_SIZE
-from model.sequence import IGNORE, build_sequence
+from data_engine.files import atomic_write_json
+from data_engine.sample import Sample
+from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
-from model.views import ResolutionMode, ViewPlan, view_plan
-from train.data.draws import DrawTable
-from train.data.packing import BUDGETS, PATCHES, TOKENS, VIEWS, VISION_TOKENS
-from train.data.reader import SampleReader, mode_of
-from train.data.stream import Costs
+from train.data.reader import SampleReader
 
-CACHE_SCHEMA = 1
+CACHE_SCHEMA = 2
+REMEMBERED = 1 << 20
+"""Samples of one dataset that are remembered at most: 20 bytes each."""
+BATCH = 256
+"""Texts that are read and tokenised together."""
+
+TOKENS, LABELLED, TASK = range(3)
+"""Columns: all tokens but the placeholders of images; positions with a label; number of the task in `tasks`."""
+
 _NO_PLACEHOLDERS = np.zeros(0, dtype=np.int32)
 
 
-class VisionCost(NamedTuple):
-    """What one image takes of a micro-batch."""
-
-    placeholders: int
-    """Places in the token sequence: vision tokens, newlines, separator."""
-    patches: int
-    views: int
-    vision_tokens: int
-
-    @classmethod
-    def of(cls, plan: ViewPlan) -> VisionCost:
-        sides = plan.sides
-        patches = sum((side // PATCH_SIZE) ** 2 for side in sides)
-        return cls(len(plan.layout()), patches, len(sides), plan.vision_tokens)
-
-
-@lru_cache(maxsize=65536)
-def vision_cost(width: int, height: int, mode: ResolutionMode) -> VisionCost:
-    """The cost of an image of this size in this mode."""
-    return VisionCost.of(view_plan(width, height, mode))
-
-
 class TextLengths:
-    """Text tokens, labelled positions and task of the samples of one dataset, measured once each.
+    """Text tokens, labelled positions and task of the samples of one dataset.
 
     Safe to use from several threads: measuring a sample twice gives the same numbers.
-    """
-
-    def __init__(
-        self, dataset: SampleReader, tokenizer: Tokenizer, cache_directory: Path | None = None
-    ) -> None:
-        self._dataset = dataset
-        self._tokenizer = tokenizer
-        # Zero means unknown: every sequence has at least its begin and end token.
-        self.tokens = np.zeros(len(dataset), dtype=np.int32)
-        """All tokens but the placeholders of images."""
-        self.labelled = np.zeros(len(dataset), dtype=np.int32)
-        self.task = np.zeros(len(dataset), dtype=np.int16)
-        """Number of the task in `tasks`."""
-        self.tasks: list[str] = []
-        self._lock = threading.Lock()
-        self.cache_path = None
-        if cache_directory is not None:
-            identity = f"{CACHE_SCHEMA} {dataset.fingerprint} {tokenizer.fingerprint}".encode()
-            self.cache_path = cache_directory / f"lengths-{hashlib.sha256(identity).hexdigest()[:24]}.npz"
-            self._load()
-
-    def require(self, samples: Iterable[int]) -> None:
-        """Measure those of these samples that are not known yet. Raises what reading them raises."""
-        for i in samples:
-            if self.tokens[i] == 0:
-                self._measure(int(i))
-
-    def _measure(self, i: int) -> None:
-        sample = self._dataset.read_text(i)
-        try:
-            sequence = build_sequence(
-                self._tokenizer, sample.prompt, [_NO_PLACEHOLDERS] * len(sample.image_sizes), sample.response
-            )
-        except ValueError as error:
-            raise ValueError(f"sample {sample.key} of dataset {self._dataset.name}: {error}") from error
-        with self._lock:
-            if sample.task not in self.tasks:
-                self.tasks.append(sample.task)
-            self.task[i] = self.tasks.index(sample.task)
-        self.labelled[i] = np.count_nonzero(sequence.labels != IGNORE)
-        self.tokens[i] = len(sequence)  # last: from here on the sample counts as known
-
-    def save(self) -> None:
-        """Measure everything that is missing and write the cache file. Does nothing without a cache directory."""
-        if self.cache_path is None:
-            return
-        missing = np.flatnonzero(self.tokens == 0)
-        if not missing.size and self.cache_path.exists():
-            return
-        self.require(missing.tolist())
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            allow_pickle=False,
-            identity=np.array([self._dataset.fingerprint, self._tokenizer.fingerprint]),
-            tasks=np.array(self.tasks),
-            tokens=self.tokens,
-            labelled=self.labelled,
-            task=self.task,
-        )
-        self.cache_path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(self.cache_path, buffer.getvalue())
-
-    def _load(self) -> None:
-        assert self.cache_path is not None
-        try:
-            with np.load(self.cache_path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in ("identity", "tasks", "tokens", "labelled", "task")}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            return  # missing or not ours: measured again, and overwritten by the next report
-        expected = [self._dataset.fingerprint, self._tokenizer.fingerprint]
-        if arrays["identity"].tolist() != expected or len(arrays["tokens"]) != len(self._dataset):
-            return
-        self.tokens, self.labelled, self.task = arrays["tokens"], arrays["labelled"], arrays["task"]
-        self.tasks = arrays["tasks"].tolist()
-
-
-class SampleCosts:
-    """Measures draws: the `CostTable` of the pack stream.
 
     Args:
-        names: order of the datasets in the tables of draws.
-        modes: task -> resolution mode, with the key "default".
-        cache_directory: where `data_report` keeps measured text lengths; None: measure as the run goes.
+        cache_directory: where `save` leaves what was measured and where it is looked for; None: nowhere.
+        remembered: samples that are kept in memory at most.
     """
 
     def __init__(
         self,
-        datasets: Mapping[str, SampleReader],
-        names: Sequence[str],
+        dataset: SampleReader,
         tokenizer: Tokenizer,
-        modes: Mapping[str, ResolutionMode],
-        cache_directory: str | os.PathLike[str] | None = None,
+        cache_directory: Path | None = None,
+        remembered: int = REMEMBERED,
     ) -> None:
-        directory = None if cache_directory is None else Path(cache_directory)
-        self._datasets = [datasets[name] for name in names]
-        self.texts = [TextLengths(dataset, tokenizer, directory) for dataset in self._datasets]
-        self._modes = dict(modes)
+        self._dataset = dataset
+        self._tokenizer = tokenizer
+        self._prompt_length = lru_cache(maxsize=4096)(self._measure_prompt)
+        self._lock = threading.Lock()
+        self.tasks: list[str] = []
+        # Sample i has place i modulo the size of the table; `_owner` says which sample holds the place.
+        places = min(len(dataset), remembered)
+        self._owner = np.full(places, -1, dtype=np.int64)
+        self._rows = np.zeros((places, 3), dtype=np.int32)
+        self._cached: NDArray[np.int32] | None = None
+        self.cache_path: Path | None = None
+        if cache_directory is not None:
+            identity = f"{CACHE_SCHEMA} {dataset.fingerprint} {tokenizer.fingerprint}".encode()
+            self.cache_path = cache_directory / f"lengths-{hashlib.sha256(identity).hexdigest()[:24]}.npy"
+            self._load()
 
-    def of(self, draws: DrawTable) -> Costs:
-        """Exact costs of every draw. Raises what reading the text of a sample raises."""
-        count = len(draws.source)
-        costs = Costs(
-            np.zeros((count, len(BUDGETS)), np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64)
-        )
-        for source in np.unique(draws.source).tolist():
-            mine = np.flatnonzero(draws.source == source)
-            samples = draws.sample[mine]
-            text = self.texts[source]
-            text.require(samples.tolist())
-            self._add_vision(costs, mine, source, samples)
-            costs.budgets[mine, TOKENS] += text.tokens[samples]
-            costs.labelled[mine] = text.labelled[samples]
-        return costs
+    def of(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
+        """[n, 3] of these samples, columns as above. Raises what reading a sample that is not known raises."""
+        if self._cached is not None:
+            return np.asarray(self._cached[samples])
+        places = samples % max(1, len(self._owner))
+        with self._lock:
+            rows = self._rows[places]
+            missing = np.flatnonzero(self._owner[places] != samples)
+        for start in range(0, len(missing), BATCH):
+            some = missing[start : start + BATCH]
+            rows[some] = self._measure(samples[some].tolist())
+            with self._lock:
+                self._rows[places[some]], self._owner[places[some]] = rows[some], samples[some]
+        return rows
 
-    def _add_vision(
-        self, costs: Costs, rows: NDArray[np.int64], source: int, samples: NDArray[np.int64]
-    ) -> None:
-        dataset, text = self._datasets[source], self.texts[source]
-        modes = [mode_of(self._modes, task) for task in text.tasks]
-        for row, i, task in zip(rows.tolist(), samples.tolist(), text.task[samples].tolist(), strict=True):
-            for width, height in dataset.image_sizes(i):
-                cost = vision_cost(width, height, modes[task])
-                budget = costs.budgets[row]
-                budget[TOKENS] += cost.placeholders
-                budget[PATCHES] += cost.patches
-                budget[VIEWS] += cost.views
-                budget[VISION_TOKENS] += cost.vision_tokens
-                costs.images[row] += 1
+    def _measure(self, samples: list[int]) -> NDArray[np.int32]:
+        texts = [self._dataset.read_text(i) for i in samples]
+        prompts = [self._prompt(sample) for sample in texts]
+        targets = self._tokenizer.lengths([sample.response for sample in texts])
+        rows = np.empty((len(samples), 3), dtype=np.int32)
+        rows[:, LABELLED] = np.array(targets) + 1  # the end token
+        rows[:, TOKENS] = np.array(prompts) + rows[:, LABELLED]
+        with self._lock:
+            for row, sample in enumerate(texts):
+                if sample.task not in self.tasks:
+                    self.tasks.append(sample.task)
+                rows[row, TASK] = self.tasks.index(sample.task)
+        return rows
+
+    def _prompt(self, sample: Sample) -> int:
+        try:
+            return self._prompt_length(sample.prompt, len(sample.image_sizes))
+        except ValueError as error:
+            raise ValueError(f"sample {sample.key} of dataset {self._dataset.name}: {error}") from error
+
+    def _measure_prompt(self, prompt: str, images: int) -> int:
+        return len(build_sequence(self._tokenizer, prompt, [_NO_PLACEHOLDERS] * images))
 
     def save(self) -> None:
-        """Measure all samples and write the cache files, where there is a cache directory."""
-        for text in self.texts:
-            text.save()
+        """Measure every sample and write the cache file. Does nothing without a cache directory."""
+        path = self.cache_path
+        if path is None or self._cached is not None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        try:
+            table = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.int32, shape=(len(self._dataset), 3)
+            )
+            for start in range(0, len(table), BATCH):
+                stop = min(start + BATCH, len(table))
+                table[start:stop] = self.of(np.arange(start, stop))
+            table.flush()
+            del table
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        # Last: it says that the table is whole.
+        atomic_write_json(path.with_suffix(".json"), {**self._description(), "tasks": self.tasks})
+        self._load()
+
+    def _description(self) -> dict[str, str | int]:
+        return {
+            "schema": CACHE_SCHEMA,
+            "dataset": self._dataset.fingerprint,
+            "tokenizer": self._tokenizer.fingerprint,
+            "samples": len(self._dataset),
+        }
+
+    def _load(self) -> None:
+        """Take up the cache file; one that is missing, cut short or not ours is as good as none."""
+        assert self.cache_path is not None
+        try:
+            description = json.loads(self.cache_path.with_suffix(".json").read_text(encoding="utf-8"))
+            tasks = description.pop("tasks")
+            table = np.load(self.cache_path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, KeyError, AttributeError):
+            return
+        if description == self._description() and table.shape == (len(self._dataset), 3):
+            self._cached, self.tasks = table, tasks

@@ -5,30 +5,40 @@ What is special here:
   earlier one. Nothing has to be skipped, and nothing can drift apart between ranks.
 - Only first stages of pipelines have a loader. Every one of them computes the same plan and reads its own packs.
 - Another data-parallel size with the same number of packs per step continues the same stream of global batches.
-- One background thread reads, decodes and packs ahead; what training waited for data is measured here.
+- Packs are read, decoded and filled ahead, by one background thread or by worker processes; what training waited for
+  data is measured here.
+- A sample that cannot be used is met here, in its step, and nowhere else: reading ahead raises nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
 from data_engine.errors import ConfigError
-from data_engine.sample import Sample
 from model.tokenizer import Tokenizer
-from model.views import ResolutionMode
+from train.data.block_order import GLOBAL_ORDER, SampleOrder
+from train.data.build import BuiltPack, PackBuilder, PackTask, SampleTask
+from train.data.costs import SampleCosts
+from train.data.damage import STOP, Damage, DamagePolicy
 from train.data.draws import DrawOrder, MixtureDraws, OnePassDraws
-from train.data.lengths import SampleCosts
-from train.data.micro_batch import SEGMENT, Header, MicroBatch, MicroBatchBuilder, MicroBatchShape
+from train.data.micro_batch import Header, MicroBatch, MicroBatchShape
 from train.data.mixture import Mixture
-from train.data.packing import TOKENS, VISION_TOKENS, packs_of
-from train.data.prefetch import Prefetcher
+from train.data.modes import ModeChoices, ModePlan
+from train.data.packing import TOKENS, VISION_TOKENS, assign_packs
+from train.data.prefetch import Prefetcher, Source, made_by
 from train.data.reader import SampleReader
+from train.data.splitting import DROP, SPLIT
 from train.data.state import Identity, LoaderState, check_same_stream
-from train.data.stream import Pack, PackStream
+from train.data.stream import Pack, PackStream, plan_checksum
+from train.data.workers import WorkerPool
 
 HELD_OUT_WINDOW = 4096
 
@@ -58,7 +68,7 @@ class _StepLoader:
         self,
         datasets: Mapping[str, SampleReader],
         tokenizer: Tokenizer,
-        modes: Mapping[str, ResolutionMode],
+        modes: ModeChoices,
         shape: MicroBatchShape,
         draws: DrawOrder,
         seed: int | None,
@@ -67,6 +77,10 @@ class _StepLoader:
         data_parallel_rank: int,
         prefetch: int,
         lengths_cache: str | os.PathLike[str] | None,
+        too_long: str,
+        phases: Sequence[ModeChoices] = (),
+        workers: int = 0,
+        damage: DamagePolicy | None = None,
     ) -> None:
         for name, value in (
             ("micro_batches", micro_batches_per_step),
@@ -79,7 +93,10 @@ class _StepLoader:
             raise ConfigError(
                 f"data-parallel rank {data_parallel_rank} is outside a data-parallel size of {data_parallel_size}."
             )
-        shape.check(modes)
+        if workers and not prefetch:
+            raise ConfigError(f"workers={workers} build packs ahead; set prefetch to at least 1 step.")
+        for choices in (modes, *phases):
+            shape.check(choices or modes)
         self.shape = shape
         self.micro_batches_per_step = micro_batches_per_step
         self.packs_per_step = micro_batches_per_step * data_parallel_size
@@ -87,10 +104,12 @@ class _StepLoader:
         self._names = list(draws.names)
         self._data_parallel_size = data_parallel_size
         self._data_parallel_rank = data_parallel_rank
-        self._costs = SampleCosts(datasets, draws.names, tokenizer, modes, lengths_cache)
-        self._stream = PackStream(draws, self._costs, shape.capacity, seed, ahead=prefetch > 0)
-        self._builder = MicroBatchBuilder(tokenizer, modes, shape)
+        self._costs = SampleCosts(datasets, draws.names, tokenizer, ModePlan(modes, phases), lengths_cache)
+        self._stream = PackStream(
+            draws, self._costs, shape.capacity, seed, ahead=prefetch > 0, split=too_long == SPLIT
+        )
         self._step_packs = lru_cache(maxsize=64)(self._make_step_packs)
+        self._assignment = lru_cache(maxsize=64)(self._make_assignment)
         self.steps: int | None = None
         """Number of steps; None when there is no end."""
         if draws.windows is not None:
@@ -100,25 +119,42 @@ class _StepLoader:
                     f"none of the held-out samples of {', '.join(draws.names)} fits a micro-batch of {shape}; enlarge "
                     "it or choose a smaller resolution mode."
                 )
-        self._prefetcher = Prefetcher(
-            self._make,
-            prefetch * micro_batches_per_step,
-            None if self.steps is None else self.steps * micro_batches_per_step,
-        )
+        self._damage = damage or DamagePolicy()
+        self._damages: list[Damage] = []
+        self._reported_window = -1
+        ahead = prefetch * micro_batches_per_step
+        end = None if self.steps is None else self.steps * micro_batches_per_step
+        builder = PackBuilder(self._datasets, tokenizer, shape)
+        self._pool = WorkerPool(builder, self._task, workers, ahead, end) if workers else None
+        source = self._pool.packs if self._pool else made_by(lambda number: builder.build(self._task(number)))
+        self._prefetcher = Prefetcher(_pinned(source), 1 if workers else ahead, end)
 
     def step_batches(self, step: int) -> Iterator[MicroBatch]:
         """The micro-batches of one step for this rank, `micro_batches_per_step` of them.
 
         Raises:
-            DamagedSampleError: what a shard holds is not what was written; names shard and key.
-            ValueError: a sample that is whole but cannot be used; names key and dataset.
+            DamagedDataError: a sample of the step cannot be used, and the policy is to stop; names shard and key.
             IndexError: the step is after the end of held-out data.
         """
         if self.steps is not None and step >= self.steps:
             raise self._after_the_end(step)
+        self._meet_planned(step)
         first = step * self.micro_batches_per_step
         for number in range(first, first + self.micro_batches_per_step):
-            yield self._prefetcher.take(number)
+            built = self._prefetcher.take(number)
+            if built.damages and self._damage.policy == STOP:
+                raise built.damages[0].as_error()
+            self._damages += built.damages
+            yield built.batch
+
+    def take_damages(self) -> list[Damage]:
+        """The samples that cannot be used of the steps that were asked for since the last call.
+
+        Those of which the text could not be measured are dropped by every rank alike; rank 0 reports them, with the
+        first step of their window.
+        """
+        damages, self._damages = self._damages, []
+        return damages
 
     @property
     def data_wait_seconds(self) -> float:
@@ -146,9 +182,15 @@ class _StepLoader:
         """For each pack of a step, over all ranks and in stream order, its samples as "dataset/number"."""
         return [self._identities(pack) for pack in self._step_packs(step)]
 
+    def plan_checksum(self, step: int) -> str:
+        """Hash of the samples of a step, pack by pack: equal on all ranks that have planned the same."""
+        return plan_checksum(self.identities(step))
+
     def close(self) -> None:
-        """Stop reading ahead. The loader stays usable."""
+        """Stop reading ahead and end the workers. The loader stays usable."""
         self._prefetcher.close()
+        if self._pool:
+            self._pool.close()
 
     def _after_the_end(self, step: int) -> IndexError:
         return IndexError(f"the held-out data ends after {self.steps} steps, and step {step} was asked for")
@@ -157,41 +199,70 @@ class _StepLoader:
         first = step * self.packs_per_step
         return [self._stream.pack(number) for number in range(first, first + self.packs_per_step)]
 
+    def _make_assignment(self, step: int) -> NDArray[np.int64]:
+        loads = [0 if pack is None else pack.load for pack in self._step_packs(step)]
+        return assign_packs(loads, self.micro_batches_per_step, self._data_parallel_size)
+
     def _identities(self, pack: Pack | None) -> list[str]:
         if pack is None:
             return []
-        samples = zip(pack.source.tolist(), pack.sample.tolist(), strict=True)
-        return [f"{self._names[source]}/{sample}" for source, sample in samples]
+        samples = zip(pack.source.tolist(), pack.sample.tolist(), pack.parts.tolist(), strict=True)
+        return [
+            f"{self._names[source]}/{sample}{f'+{part}' if part else ''}" for source, sample, part in samples
+        ]
 
-    def _make(self, number: int) -> MicroBatch:
+    def _task(self, number: int) -> PackTask:
         """Micro-batch `number` of this rank, counted over all steps."""
         step, micro_batch = divmod(number, self.micro_batches_per_step)
         packs = self._step_packs(step)
-        mine = packs_of(step, self.micro_batches_per_step, self._data_parallel_size, self._data_parallel_rank)
-        pack = packs[mine[micro_batch] - step * self.packs_per_step]
+        pack = packs[int(self._assignment(step)[self._data_parallel_rank, micro_batch])]
         labelled = sum(pack.labelled for pack in packs if pack is not None)
         header = Header(labelled, step, micro_batch, self._data_parallel_rank)
-        batch = self._builder.build(self._read(pack), header)
-        measured = 0 if pack is None else int(pack.budgets[TOKENS])
-        built = int(batch.metadata[SEGMENT].count_nonzero())
-        if built != measured:
-            # The loss is divided by the measured labels of the whole step: better no step than a wrong one.
-            raise ValueError(
-                f"micro-batch {micro_batch} of step {step} was measured at {measured} tokens and has {built}: the "
-                "size of an image differs from its index, or a lengths cache is not of this data; remove the cache, "
-                "or make the data again."
-            )
-        return batch
-
-    def _read(self, pack: Pack | None) -> list[tuple[str, Sample]]:
         if pack is None:
-            return []  # the last step of held-out data: an empty micro-batch adds nothing to the loss
-        return [
-            (identity, self._datasets[source].read(sample))
-            for identity, source, sample in zip(
-                self._identities(pack), pack.source.tolist(), pack.sample.tolist(), strict=True
-            )
-        ]
+            return PackTask(header, ())  # the last step of held-out data: it adds nothing to the loss
+        samples = map(
+            SampleTask,
+            self._identities(pack),
+            pack.source.tolist(),
+            pack.sample.tolist(),
+            pack.modes,
+            pack.parts.tolist(),
+            pack.tokens.tolist(),
+        )
+        return PackTask(header, tuple(samples))
+
+    def _meet_planned(self, step: int) -> None:
+        """Report the samples that planning dropped because their text cannot be read, once a window."""
+        if self._data_parallel_rank > 0:
+            return
+        for pack in self._step_packs(step):
+            if pack is not None and pack.window != self._reported_window:
+                self._reported_window = pack.window
+                plan = self._stream.plan(pack.window)
+                draws = zip(
+                    plan.draws.source[plan.dropped].tolist(),
+                    plan.draws.sample[plan.dropped].tolist(),
+                    strict=True,
+                )
+                found = (self._costs.texts[source].damaged.get(sample) for source, sample in draws)
+                self._damages += [damage for damage in found if damage]
+
+
+def _pinned(source: Source[BuiltPack]) -> Source[BuiltPack]:
+    """The same in page-locked memory where there is a GPU, so that a copy to it does not hold training up."""
+    if not torch.cuda.is_available():
+        return source
+
+    def start(first: int) -> Iterator[BuiltPack]:
+        # Asked for in the caller's thread: a new thread would begin with device 0.
+        return pin(source(first), torch.cuda.current_device())
+
+    def pin(packs: Iterator[BuiltPack], device: int) -> Iterator[BuiltPack]:
+        torch.cuda.set_device(device)
+        for batch, damages in packs:
+            yield BuiltPack(MicroBatch(*(tensor.pin_memory() for tensor in batch)), damages)
+
+    return start
 
 
 class PackedLoader(_StepLoader):
@@ -199,13 +270,15 @@ class PackedLoader(_StepLoader):
 
     Args:
         datasets: by name, e.g. of `data_engine.dataset.open_datasets`.
-        modes: task -> resolution mode; the key "default" serves all other tasks.
+        modes: task -> resolution mode or shares of modes; the key "default" serves all other tasks.
         mixture: which share of the draws each dataset gives, when.
         seed: decides the order of everything.
         micro_batches_per_step: per data-parallel rank.
         prefetch: steps that are made ahead in a background thread; 0 makes them when they are asked for.
         lengths_cache: directory where `data_report` has left the measured lengths; they are measured anew, window
             by window, where it has not.
+        order: how the samples of a dataset follow each other within an epoch.
+        too_long: what becomes of texts without images that exceed the budget: `drop` or `split`.
 
     Raises:
         ConfigError: mixture and datasets, or shape and modes, do not fit together.
@@ -215,7 +288,7 @@ class PackedLoader(_StepLoader):
         self,
         datasets: Mapping[str, SampleReader],
         tokenizer: Tokenizer,
-        modes: Mapping[str, ResolutionMode],
+        modes: ModeChoices,
         shape: MicroBatchShape,
         mixture: Mixture,
         seed: int,
@@ -225,8 +298,12 @@ class PackedLoader(_StepLoader):
         prefetch: int = 2,
         *,
         lengths_cache: str | os.PathLike[str] | None = None,
+        order: SampleOrder = GLOBAL_ORDER,
+        too_long: str = DROP,
     ) -> None:
-        draws = MixtureDraws(mixture, {name: len(dataset) for name, dataset in datasets.items()}, seed)
+        sizes = {name: len(dataset) for name, dataset in datasets.items()}
+        draws = MixtureDraws(mixture, sizes, seed, order)
+        phases = [phase.modes for phase in mixture.phases]
         super().__init__(
             datasets,
             tokenizer,
@@ -239,9 +316,19 @@ class PackedLoader(_StepLoader):
             data_parallel_rank,
             prefetch,
             lengths_cache,
+            too_long,
+            phases,
         )
         self.identity = Identity.of(
-            datasets, tokenizer, modes, shape, draws.quotas, seed, self.packs_per_step
+            datasets,
+            tokenizer,
+            self._costs.modes,
+            shape,
+            draws.quotas,
+            seed,
+            self.packs_per_step,
+            order,
+            too_long,
         )
 
     def state(self, next_step: int) -> dict[str, Any]:
@@ -275,7 +362,7 @@ class HeldOutLoader(_StepLoader):
         self,
         datasets: Mapping[str, SampleReader],
         tokenizer: Tokenizer,
-        modes: Mapping[str, ResolutionMode],
+        modes: ModeChoices,
         shape: MicroBatchShape,
         micro_batches_per_step: int,
         data_parallel_size: int = 1,
@@ -283,6 +370,7 @@ class HeldOutLoader(_StepLoader):
         prefetch: int = 0,
         *,
         lengths_cache: str | os.PathLike[str] | None = None,
+        too_long: str = DROP,
     ) -> None:
         draws = OnePassDraws({name: len(dataset) for name, dataset in datasets.items()}, HELD_OUT_WINDOW)
         super().__init__(
@@ -297,4 +385,5 @@ class HeldOutLoader(_StepLoader):
             data_parallel_rank,
             prefetch,
             lengths_cache,
+            too_long,
         )

@@ -18,7 +18,7 @@ What is special here:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,9 +34,9 @@ from model.layout import NEWLINE, SEPARATOR, image_layout
 from model.sequence import IGNORE, build_sequence
 from model.tokenizer import Tokenizer
 from model.views import ResolutionMode, ViewArrays, ViewPlan, make_views, open_image
-from train.data.lengths import VisionCost
+from train.data.costs import VisionCost
+from train.data.modes import ModeChoices, every_mode
 from train.data.packing import BUDGETS
-from train.data.reader import check_modes, mode_of
 
 PATCH_BYTES = 3 * PATCH_SIZE * PATCH_SIZE
 
@@ -53,8 +53,9 @@ HEADER_MICRO_BATCH = 2
 HEADER_RANK = 3
 """Data-parallel rank."""
 HEADER_CHECKSUM = 4
-"""CRC-32 of the identities of the samples, as int32."""
+"""CRC-32 of the identities of the planned samples, as int32."""
 HEADER_SAMPLES = 5
+"""Planned samples; a damaged one that was left out counts."""
 HEADER_LENGTH = 6
 
 # Columns of the tile table.
@@ -67,6 +68,20 @@ class MicroBatch(NamedTuple):
     pixels: Tensor
     tiles: Tensor
     metadata: Tensor
+
+
+class PackedSample(NamedTuple):
+    """What a pack holds of one sample."""
+
+    identity: str
+    """What the checksum is of, and what errors name."""
+    sample: Sample
+    """With its images."""
+    mode: ResolutionMode
+    part: int = 0
+    """Of a text that is longer than the budget: which stretch of `tokens` tokens of it."""
+    tokens: int | None = None
+    """Its length as it was planned; None: any."""
 
 
 class Header(NamedTuple):
@@ -101,10 +116,9 @@ class MicroBatchShape:
         """The budgets in the order of `packing.BUDGETS`."""
         return self.tokens, self.patches, self.views, self.vision_tokens
 
-    def check(self, modes: Mapping[str, ResolutionMode]) -> None:
+    def check(self, modes: ModeChoices) -> None:
         """Raises ConfigError when an image of some mode could never be packed: it would be dropped silently."""
-        check_modes(modes)
-        for task, mode in modes.items():
+        for task, mode in every_mode(modes):
             need = largest_image(mode)
             # A sequence has a begin token, an end token and at least one token between them.
             needs = (need.placeholders + 3, need.patches, need.views, need.vision_tokens)
@@ -132,78 +146,114 @@ def largest_image(mode: ResolutionMode) -> VisionCost:
 class MicroBatchBuilder:
     """Fills micro-batches. Has no state besides its settings; safe to use from several threads."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, modes: Mapping[str, ResolutionMode], shape: MicroBatchShape
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, shape: MicroBatchShape) -> None:
         self._tokenizer = tokenizer
-        self._modes = dict(modes)
         self.shape = shape
 
-    def build(self, samples: Sequence[tuple[str, Sample]], header: Header) -> MicroBatch:
+    def build(self, samples: Sequence[PackedSample], header: Header) -> MicroBatch:
         """Pack these samples, in this order.
 
-        Args:
-            samples: (identity, sample with images); identities are what the checksum is of, and errors name them.
+        Raises:
+            ValueError: a sample cannot be used, see `MicroBatchFilling.add`; names it.
+        """
+        filling = self.start()
+        for packed in samples:
+            try:
+                filling.add(packed)
+            except ValueError as error:
+                raise ValueError(f"sample {packed.sample.key} ({packed.identity}): {error}") from error
+        return filling.finish(header)
+
+    def start(self, shared: bool = False) -> MicroBatchFilling:
+        """An empty micro-batch; with `shared`, in memory that another process can take over without a copy."""
+        return MicroBatchFilling(self._tokenizer, self.shape, shared)
+
+
+class MicroBatchFilling:
+    """A micro-batch that is being filled, one sample after the other."""
+
+    def __init__(self, tokenizer: Tokenizer, shape: MicroBatchShape, shared: bool) -> None:
+        self._tokenizer = tokenizer
+        self._shape = shape
+        self._batch = MicroBatch(
+            _zeros((shape.patches, PATCH_BYTES), torch.uint8, shared),
+            _zeros((shape.views, 4), torch.int32, shared),
+            _zeros((METADATA_ROWS, shape.tokens), torch.int32, shared),
+        )
+        self._pixels, self._tiles, self._metadata = (tensor.numpy() for tensor in self._batch)
+        self._metadata[TOKEN_IDS] = tokenizer.pad_id
+        self._metadata[VISION_INDEX] = NO_VISION
+        self._metadata[LABEL] = IGNORE
+        self._tokens = self._patches = self._views = self._vision_tokens = 0
+        self._identities: list[str] = []
+
+    def add(self, packed: PackedSample) -> None:
+        """Append a sample, or change nothing.
 
         Raises:
-            ValueError: an image cannot be decoded, a prompt does not fit its images, or the samples together
-                exceed the shape (then they are not what was measured).
+            ValueError: an image cannot be decoded or has not the size that the index says, the prompt does not fit
+                the images, the sample is not as long as it was planned, or it exceeds what is left of the shape.
         """
-        shape = self.shape
-        pixels = np.zeros((shape.patches, PATCH_BYTES), dtype=np.uint8)
-        tiles = np.zeros((shape.views, 4), dtype=np.int32)
-        metadata = np.zeros((METADATA_ROWS, shape.tokens), dtype=np.int32)
-        metadata[TOKEN_IDS] = self._tokenizer.pad_id
-        metadata[VISION_INDEX] = NO_VISION
-        metadata[LABEL] = IGNORE
-        filled = _Filled()
-        for number, (identity, sample) in enumerate(samples, start=1):
-            try:
-                self._add(sample, number, pixels, tiles, metadata, filled)
-            except ValueError as error:
-                raise ValueError(f"sample {sample.key} ({identity}): {error}") from error
-        checksum = zlib.crc32("\n".join(identity for identity, _ in samples).encode())
-        metadata[HEADER, HEADER_LABELLED] = header.labelled_tokens
-        metadata[HEADER, HEADER_STEP] = header.step
-        metadata[HEADER, HEADER_MICRO_BATCH] = header.micro_batch
-        metadata[HEADER, HEADER_RANK] = header.data_parallel_rank
-        metadata[HEADER, HEADER_CHECKSUM] = np.uint32(checksum).astype(np.int32)
-        metadata[HEADER, HEADER_SAMPLES] = len(samples)
-        return MicroBatch(torch.from_numpy(pixels), torch.from_numpy(tiles), torch.from_numpy(metadata))
-
-    def _add(
-        self,
-        sample: Sample,
-        segment: int,
-        pixels: NDArray[np.uint8],
-        tiles: NDArray[np.int32],
-        metadata: NDArray[np.int32],
-        filled: _Filled,
-    ) -> None:
-        mode = mode_of(self._modes, sample.task)
-        layouts: list[NDArray[np.int32]] = []
-        first_tokens: list[int] = []  # per image, the row of its first token in the vision buffer
-        for encoded in sample.images:
-            views = make_views(open_image(encoded), mode)
-            layouts.append(_layout(views))
-            first_tokens.append(filled.vision_tokens)
-            for view in [*(() if views.tiles is None else views.tiles), views.global_view]:
-                self._add_view(view, pixels, tiles, filled)
-        sequence = build_sequence(self._tokenizer, sample.prompt, layouts, sample.response)
+        sample = packed.sample
+        images = [
+            _views(encoded, size, packed.mode)
+            for encoded, size in zip(sample.images, sample.image_sizes, strict=True)
+        ]
+        sequence = build_sequence(
+            self._tokenizer, sample.prompt, [_layout(views) for views in images], sample.response
+        )
+        if not images:
+            sequence = sequence.part(packed.part, self._shape.tokens)
         length = len(sequence)
-        start, end = filled.tokens, filled.tokens + length
-        if end > self.shape.tokens:
+        if packed.tokens is not None and length != packed.tokens:
             raise ValueError(
-                f"its {length} tokens exceed what was left of {self.shape.tokens}; it was measured shorter."
+                f"it has {length} tokens and was measured at {packed.tokens}; a lengths cache is not of this data, or "
+                "the text has changed."
             )
+        start, end = self._tokens, self._tokens + length
+        if end > self._shape.tokens:
+            raise ValueError(
+                f"its {length} tokens exceed what was left of {self._shape.tokens}; it was measured shorter."
+            )
+        views = [view for image in images for view in _in_order(image)]
+        sides = [view.shape[-1] for view in views]
+        after = (
+            self._patches + sum((side // PATCH_SIZE) ** 2 for side in sides),
+            self._views + len(sides),
+            self._vision_tokens + sum((side // TOKEN_SIZE) ** 2 for side in sides),
+        )
+        if any(value > limit for value, limit in zip(after, self._shape.capacity[1:], strict=True)):
+            raise ValueError(
+                f"its views exceed what was left of {self._shape}; its images were measured smaller."
+            )
+        # From here on nothing can fail.
+        first_tokens = [self._add_views(image) for image in images]
+        metadata = self._metadata
         metadata[TOKEN_IDS, start:end] = sequence.input_ids
         metadata[VISION_INDEX, start:end] = self._vision_index(
             sequence.vision_code, sequence.image_number, np.array(first_tokens, dtype=np.int32)
         )
-        metadata[SEGMENT, start:end] = segment
+        self._identities.append(packed.identity)
+        metadata[SEGMENT, start:end] = len(self._identities)
         metadata[POSITION, start:end] = np.arange(length)
         metadata[LABEL, start:end] = sequence.labels
-        filled.tokens = end
+        self._tokens = end
+
+    def leave_out(self, identity: str) -> None:
+        """Go past a planned sample that cannot be used: no place is filled, but the checksum and the count are those
+        of the plan, and the number of its segment stays unused."""
+        self._identities.append(identity)
+
+    def finish(self, header: Header) -> MicroBatch:
+        """The micro-batch, with its header."""
+        row = self._metadata[HEADER]
+        row[HEADER_LABELLED] = header.labelled_tokens
+        row[HEADER_STEP] = header.step
+        row[HEADER_MICRO_BATCH] = header.micro_batch
+        row[HEADER_RANK] = header.data_parallel_rank
+        row[HEADER_CHECKSUM] = np.uint32(zlib.crc32("\n".join(self._identities).encode())).astype(np.int32)
+        row[HEADER_SAMPLES] = len(self._identities)
+        return self._batch
 
     def _vision_index(
         self, code: NDArray[np.int32], image_number: NDArray[np.int32], first_tokens: NDArray[np.int32]
@@ -212,34 +262,46 @@ class MicroBatchBuilder:
         feature = code >= 0
         if feature.any():
             index[feature] = code[feature] + first_tokens[image_number[feature]]
-        index[code == NEWLINE] = self.shape.vision_tokens
-        index[code == SEPARATOR] = self.shape.vision_tokens + 1
+        index[code == NEWLINE] = self._shape.vision_tokens
+        index[code == SEPARATOR] = self._shape.vision_tokens + 1
         return index
 
-    def _add_view(
-        self, view: NDArray[np.uint8], pixels: NDArray[np.uint8], tiles: NDArray[np.int32], filled: _Filled
-    ) -> None:
-        side = view.shape[-1]
-        patches, vision_tokens = (side // PATCH_SIZE) ** 2, (side // TOKEN_SIZE) ** 2
-        after = (filled.patches + patches, filled.views + 1, filled.vision_tokens + vision_tokens)
-        if any(value > limit for value, limit in zip(after, self.shape.capacity[1:], strict=True)):
-            raise ValueError(
-                f"its views exceed what was left of {self.shape}; its images were measured smaller."
-            )
-        pixels[filled.patches : after[0]] = view.reshape(patches, PATCH_BYTES)
-        grid = side // PATCH_SIZE
-        tiles[filled.views] = (filled.patches, grid, grid, filled.vision_tokens)
-        filled.patches, filled.views, filled.vision_tokens = after
+    def _add_views(self, image: ViewArrays) -> int:
+        """Returns the row of the image's first token in the vision buffer."""
+        first = self._vision_tokens
+        for view in _in_order(image):
+            side = view.shape[-1]
+            grid = side // PATCH_SIZE
+            self._pixels[self._patches : self._patches + grid * grid] = view.reshape(grid * grid, PATCH_BYTES)
+            self._tiles[self._views] = (self._patches, grid, grid, self._vision_tokens)
+            self._patches += grid * grid
+            self._views += 1
+            self._vision_tokens += (side // TOKEN_SIZE) ** 2
+        return first
 
 
-@dataclass
-class _Filled:
-    """How much of each budget is used."""
+def _zeros(shape: tuple[int, int], dtype: torch.dtype, shared: bool) -> Tensor:
+    if not shared:
+        return torch.zeros(shape, dtype=dtype)
+    # As torch's own collate does. Moving a finished tensor there would copy all of it, empty places too: 58 instead of
+    # 11 ms for 49 MB of pixels. Fresh shared memory is zero.
+    count = shape[0] * shape[1]
+    storage = torch.UntypedStorage._new_shared(count * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
 
-    tokens: int = 0
-    patches: int = 0
-    views: int = 0
-    vision_tokens: int = 0
+
+def _views(encoded: bytes, size: tuple[int, int], mode: ResolutionMode) -> ViewArrays:
+    image = open_image(encoded)
+    if image.size != tuple(size):
+        raise ValueError(
+            f"an image has {image.width} x {image.height} pixels and the index says {size[0]} x {size[1]}."
+        )
+    return make_views(image, mode)
+
+
+def _in_order(image: ViewArrays) -> list[NDArray[np.uint8]]:
+    """Views in the order of the wire: tiles row by row, then the global view."""
+    return [*(() if image.tiles is None else image.tiles), image.global_view]
 
 
 def _layout(views: ViewArrays) -> NDArray[np.int32]:

@@ -32,9 +32,11 @@ class Phase:
     """A stretch of training with one set of weights."""
 
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Dataset name -> share of the draws, in any unit; empty: every dataset by its number of samples."""
+    """Name of a dataset or group -> share of the draws, in any unit; empty: every dataset by its size."""
     until_sample: int = END
     """First sample (counted over the whole run and all ranks) outside this phase; -1 in the last phase."""
+    modes: Mapping[str, Any] = field(default_factory=dict)
+    """Task -> resolution mode or shares of modes in this phase (`modes.ModeChoices`); empty: those of the run."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Mixture:
     phases: tuple[Phase, ...] = (Phase(),)
     window: int = 4096
     """Draws that are shuffled and packed together. Phase ends are rounded up to multiples of it."""
+    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Group -> its datasets and their shares of what the group gets, in any unit."""
 
     def __post_init__(self) -> None:
         if self.window < 1:
@@ -67,13 +71,10 @@ class Mixture:
                     f"{self.window} samples; let it end later or lower the window."
                 )
         for number, phase in enumerate(self.phases):
-            for name, weight in phase.weights.items():
-                if not math.isfinite(weight) or weight < 0:
-                    raise ConfigError(
-                        f"mixture: the weight of {name} in phase {number} is {weight}; it must be 0 or more."
-                    )
-            if phase.weights and not any(phase.weights.values()):
-                raise ConfigError(f"mixture: all weights of phase {number} are 0; one must be positive.")
+            if phase.weights:
+                _check_weights(phase.weights, f"phase {number}")
+        for group, members in self.groups.items():
+            _check_weights(members, f"group {group}")
 
     @classmethod
     def of(cls, weights: Mapping[str, float], window: int = 4096) -> Mixture:
@@ -88,12 +89,25 @@ class Mixture:
         return [0, *(self._windows(phase.until_sample) for phase in self.phases[:-1])]
 
 
-def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
+def _check_weights(weights: Mapping[str, float], where: str) -> None:
+    for name, weight in weights.items():
+        if not math.isfinite(weight) or weight < 0:
+            raise ConfigError(f"mixture: the weight of {name} in {where} is {weight}; it must be 0 or more.")
+    if not any(weights.values()):
+        raise ConfigError(f"mixture: all weights of {where} are 0; one must be positive.")
+
+
+def _exact(weight: float | Fraction) -> Fraction:
+    """The decimal that a weight is written as: 0.1 is one tenth."""
+    return weight if isinstance(weight, Fraction) else Fraction(repr(float(weight)))
+
+
+def largest_remainder(weights: Sequence[float | Fraction], total: int) -> list[int]:
     """Split `total` into whole numbers in proportion to `weights`; the largest fractions get what is left.
 
     Exact: weights count as the decimals they are written as (0.1 is one tenth). Ties go to the earlier one.
     """
-    shares = [Fraction(repr(float(weight))) for weight in weights]
+    shares = [_exact(weight) for weight in weights]
     exact = [share * total / sum(shares) for share in shares]
     counts = [math.floor(value) for value in exact]
     by_remainder = sorted(range(len(exact)), key=lambda i: (counts[i] - exact[i], i))
@@ -102,7 +116,7 @@ def largest_remainder(weights: Sequence[float], total: int) -> list[int]:
     return counts
 
 
-def cycle_quotas(weights: Sequence[float], window: int) -> NDArray[np.int64]:
+def cycle_quotas(weights: Sequence[float | Fraction], window: int) -> NDArray[np.int64]:
     """Draws of each source in each window of a cycle: [CYCLE, sources], every row sums to `window`.
 
     Column sums are the largest-remainder split of CYCLE * window draws; entries of a column differ by at most
@@ -125,8 +139,8 @@ class Quotas:
         sizes: samples of every dataset, by name; those that no phase uses may be among them.
 
     Raises:
-        ConfigError: a weight names no dataset, a dataset with a weight is empty, or a positive weight is so
-            small that it would never be drawn.
+        ConfigError: a weight names no dataset or group, a dataset has two weights or is empty, or a positive weight
+            is so small that it would never be drawn.
     """
 
     def __init__(self, mixture: Mixture, sizes: Mapping[str, int]) -> None:
@@ -139,7 +153,9 @@ class Quotas:
         before = np.zeros(len(self.names), dtype=np.int64)
         for number, phase in enumerate(mixture.phases):
             weights = self._weights(number, phase, sizes)
-            positive = {name: weight for name, weight in zip(self.names, weights, strict=True) if weight > 0}
+            positive = {
+                name: float(weight) for name, weight in zip(self.names, weights, strict=True) if weight > 0
+            }
             self._history.append((self._starts[number], positive))
             quotas = cycle_quotas(weights, mixture.window)
             self._cycles.append(np.concatenate([np.zeros_like(quotas[:1]), np.cumsum(quotas, axis=0)]))
@@ -147,24 +163,42 @@ class Quotas:
             if number + 1 < len(self._starts):
                 before = self.uses_before(self._starts[number + 1], number)
 
-    def _weights(self, number: int, phase: Phase, sizes: Mapping[str, int]) -> list[float]:
-        weights = phase.weights or sizes
+    def _weights(self, number: int, phase: Phase, sizes: Mapping[str, int]) -> list[Fraction]:
+        weights = self._without_groups(number, phase.weights or sizes)
         for name, weight in weights.items():
-            if name not in sizes:
-                raise ConfigError(
-                    f"mixture: phase {number} has a weight for {name}, but the datasets are {', '.join(self.names)}."
-                )
             if weight > 0 and sizes[name] == 0:
                 raise ConfigError(f"mixture: dataset {name} has a weight in phase {number} but no samples.")
-        ordered = [float(weights.get(name, 0.0)) for name in self.names]
+        ordered = [weights.get(name, Fraction(0)) for name in self.names]
         draws = largest_remainder(ordered, CYCLE * self.mixture.window)
         for name, weight, count in zip(self.names, ordered, draws, strict=True):
             if weight > 0 and count == 0:
                 raise ConfigError(
-                    f"mixture: the weight {weight:g} of {name} in phase {number} is less than one draw in "
+                    f"mixture: the weight {float(weight):g} of {name} in phase {number} is less than one draw in "
                     f"{CYCLE * self.mixture.window}; raise it, or the window, or set it to 0."
                 )
         return ordered
+
+    def _without_groups(self, number: int, weights: Mapping[str, float]) -> dict[str, Fraction]:
+        """Weights of datasets: a group's weight goes to its members by their shares."""
+        groups = self.mixture.groups
+        known = ", ".join(self.names) + (f" and the groups {', '.join(groups)}" if groups else "")
+        flat: dict[str, Fraction] = {}
+        for name, weight in weights.items():
+            if name in groups and name in self.names:
+                raise ConfigError(f"mixture: {name} is a group and a dataset; give the group another name.")
+            members = groups.get(name, {name: 1.0})
+            whole = sum(map(_exact, members.values()))
+            for member, share in members.items():
+                if member not in self.names:
+                    where = f"group {name} names" if name in groups else f"phase {number} has a weight for"
+                    raise ConfigError(f"mixture: {where} {member}, but the datasets are {known}.")
+                if member in flat:
+                    raise ConfigError(
+                        f"mixture: dataset {member} has two weights in phase {number}, one of its own or of another "
+                        f"group and one of {name}; leave one out."
+                    )
+                flat[member] = _exact(weight) * _exact(share) / whole
+        return flat
 
     def phase_of(self, window: int) -> int:
         """The phase that a window is in."""

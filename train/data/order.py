@@ -9,7 +9,7 @@ What is special here:
 - The same integers come from the scalar path (Python integers) and the vectorised one (numpy uint64), on every
   machine: only 64-bit wrapping integer arithmetic is used, and keys come from BLAKE2b.
 
-Another order (for example blocks of neighbours for spinning disks) needs only the same three methods.
+Another order needs only the same methods; see `block_order` for spinning disks and object stores.
 """
 
 from __future__ import annotations
@@ -95,13 +95,23 @@ class Permutation:
             elements[start : start + CHUNK] = chunk
         return elements.astype(np.int64).reshape(np.shape(positions))
 
+    def position_of(self, element: int) -> int:
+        """The position of one element: the inverse of `at`."""
+        if not 0 <= element < self.size:
+            raise IndexError(f"element {element} is outside range({self.size})")
+        position = self._feistel_scalar(element, inverse=True)
+        while position >= self.size:
+            position = self._feistel_scalar(position, inverse=True)
+        return position
+
     # Even rounds change the high half by a function of the low one, odd rounds the low half by the high one.
     # Each round is its own inverse, hence the whole is a bijection of the power of two whatever the function is.
 
-    def _feistel_scalar(self, value: int) -> int:
+    def _feistel_scalar(self, value: int, inverse: bool = False) -> int:
         low_bits, high_bits = self._low_bits, self._high_bits
         low, high = value & ((1 << low_bits) - 1), value >> low_bits
-        for index, key in enumerate(self._round_keys):
+        rounds = list(enumerate(self._round_keys))
+        for index, key in reversed(rounds) if inverse else rounds:
             half, width = (low, high_bits) if index % 2 == 0 else (high, low_bits)
             mixed = ((half + key) * _MULTIPLY_1) & MASK_64
             mixed = ((mixed ^ (mixed >> 29)) * _MULTIPLY_2) & MASK_64

@@ -9,12 +9,13 @@ What is special here:
   pack at the end of a window is not carried over: it stays one (or a few) less filled packs.
 - A sample that exceeds a budget alone is dropped: no pack could hold it. Its draw is consumed, it counts in
   the report, and no other sample takes its place, so quotas and epochs stay what they are.
-- Which pack goes to which micro-batch and rank is arithmetic: see `packs_of`.
+- Which pack of a step goes to which micro-batch and rank evens out the vision load: see `assign_packs`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,12 +75,21 @@ def pack_window(costs: NDArray[np.integer], capacity: tuple[int, int, int, int])
     return PackedWindow([np.sort(np.array(pack, dtype=np.int64)) for pack in members], np.flatnonzero(~fits))
 
 
-def packs_of(step: int, micro_batches: int, data_parallel_size: int, data_parallel_rank: int) -> list[int]:
-    """Pack numbers of one rank in one step, in the order of its micro-batches.
+def assign_packs(loads: Sequence[int], micro_batches: int, data_parallel_size: int) -> NDArray[np.int64]:
+    """Which pack of a step each data-parallel rank takes as which micro-batch: [ranks, micro_batches], places in
+    the step.
 
-    A step owns micro_batches * data_parallel_size consecutive packs and deals them out like cards, so the same
-    packs make up a step for every data-parallel size with the same product. An assignment by vision load may
-    take the place of this one, as long as it permutes the packs within a step.
+    Each round deals one pack to every rank, from the heaviest packs to the lightest, and within a round the
+    heaviest to the rank with the least so far. So every rank gets the same number of packs and nearly the same
+    load, and packs that are worked on at the same time are alike. The packs of a step are the same for every
+    data-parallel size with the same product; equal loads keep the order of the stream.
     """
-    first = step * micro_batches * data_parallel_size + data_parallel_rank
-    return [first + micro_batch * data_parallel_size for micro_batch in range(micro_batches)]
+    order = np.argsort(-np.asarray(loads, dtype=np.int64), kind="stable")
+    rounds = order.reshape(micro_batches, data_parallel_size)
+    totals = np.zeros(data_parallel_size, dtype=np.int64)
+    assignment = np.empty((data_parallel_size, micro_batches), dtype=np.int64)
+    for micro_batch, packs in enumerate(rounds):
+        ranks = np.argsort(totals, kind="stable")
+        assignment[ranks, micro_batch] = packs
+        totals[ranks] += np.asarray(loads, dtype=np.int64)[packs]
+    return assignment

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from typing import Protocol
 
-from data_engine.errors import ConfigError
+from data_engine.dataset import DamagedSampleError
 from data_engine.sample import Sample
-from model.views import ResolutionMode
 
 
 class SampleReader(Protocol):
@@ -31,18 +31,29 @@ class SampleReader(Protocol):
         """(width, height) of the images, from the index alone."""
         ...
 
-
-DEFAULT_MODE = "default"
-
-
-def mode_of(modes: Mapping[str, ResolutionMode], task: str) -> ResolutionMode:
-    """The resolution mode of a task: its own entry, else the entry "default"."""
-    return modes.get(task) or modes[DEFAULT_MODE]
+    def key(self, i: int) -> str:
+        """The key of a sample, from the index alone."""
+        ...
 
 
-def check_modes(modes: Mapping[str, ResolutionMode]) -> None:
-    """Raises ConfigError when the tasks that have no mode of their own have none at all."""
-    if DEFAULT_MODE not in modes:
-        raise ConfigError(
-            f"modes={sorted(modes)} lacks the key {DEFAULT_MODE}, which serves the tasks not named."
-        )
+RETRY_PAUSES = (0.1, 0.5)
+"""Seconds before the second and third attempt to read a sample."""
+
+
+def read_patiently(read: Callable[[int], Sample], i: int) -> Sample:
+    """`read(i)`, tried again a few times when the disk or the network reports an error.
+
+    A wrong checksum is no such error and is not tried again; nor is a file that is gone.
+
+    Raises:
+        DamagedSampleError, OSError: what the last attempt raised.
+    """
+    for pause in RETRY_PAUSES:
+        try:
+            return read(i)
+        except (OSError, DamagedSampleError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError) or isinstance(cause, FileNotFoundError):
+                raise
+        time.sleep(pause)
+    return read(i)

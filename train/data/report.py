@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from model.tokenizer import Tokenizer
-from model.views import ResolutionMode
+from train.data.costs import SampleCosts
 from train.data.draws import MixtureDraws
-from train.data.lengths import SampleCosts
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture
+from train.data.modes import ModeChoices, ModePlan
 from train.data.packing import BUDGETS, TOKENS
 from train.data.reader import SampleReader
 from train.data.stream import PackStream, WindowPlan
@@ -26,7 +26,7 @@ from train.data.stream import PackStream, WindowPlan
 def data_report(
     datasets: Mapping[str, SampleReader],
     tokenizer: Tokenizer,
-    modes: Mapping[str, ResolutionMode],
+    modes: ModeChoices,
     shape: MicroBatchShape,
     mixture: Mixture,
     seed: int,
@@ -54,7 +54,8 @@ def data_report(
     shape.check(modes)
     sizes = {name: len(dataset) for name, dataset in datasets.items()}
     draws = MixtureDraws(mixture, sizes, seed)
-    costs = SampleCosts(datasets, draws.names, tokenizer, modes, lengths_cache)
+    plan = ModePlan(modes, [phase.modes for phase in mixture.phases])
+    costs = SampleCosts(datasets, draws.names, tokenizer, plan, lengths_cache)
     stream = PackStream(draws, costs, shape.capacity, seed)
     wanted = steps * packs_per_step
 

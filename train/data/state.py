@@ -14,12 +14,13 @@ from typing import Any
 
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
-from model.views import ResolutionMode
+from train.data.block_order import SampleOrder
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Quotas
+from train.data.modes import SLOTS, ModePlan
 from train.data.reader import SampleReader
 
-SCHEMA = 1  # of the state, and of the rules by which the order is computed: another rule, another number
+SCHEMA = 2  # of the state, and of the rules by which the order is computed: another rule, another number
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,11 @@ class Identity:
     mixture: list[dict[str, Any]]
     """`Quotas.history`"""
     shape: dict[str, int]
-    modes: dict[str, dict[str, Any]]
+    modes: list[dict[str, Any]]
+    """`ModePlan.description`, one entry per phase of the mixture."""
+    order: dict[str, Any]
+    """`SampleOrder`"""
+    too_long: str
     packs_per_step: int
     """Micro-batches per step times data-parallel size."""
     schema: int = SCHEMA
@@ -45,11 +50,13 @@ class Identity:
         cls,
         datasets: Mapping[str, SampleReader],
         tokenizer: Tokenizer,
-        modes: Mapping[str, ResolutionMode],
+        modes: ModePlan,
         shape: MicroBatchShape,
         quotas: Quotas,
         seed: int,
         packs_per_step: int,
+        order: SampleOrder,
+        too_long: str,
     ) -> Identity:
         history = quotas.history()
         used = {name for phase in history for name in phase["weights"]}
@@ -60,7 +67,9 @@ class Identity:
             window=quotas.mixture.window,
             mixture=history,
             shape=asdict(shape),
-            modes={task: asdict(mode) for task, mode in sorted(modes.items())},
+            modes=modes.description(),
+            order=asdict(order),
+            too_long=too_long,
             packs_per_step=packs_per_step,
         )
 
@@ -111,7 +120,12 @@ def check_same_stream(state: LoaderState, now: Identity) -> None:
         ("seed", "the seed", "give the one that the run began with"),
         ("window", "the window of the mixture", "give the one that the run began with"),
         ("shape", "the micro-batch shape (sequence.*)", "give the budgets that the run began with"),
-        ("modes", "the resolution modes (modes.*)", "give the modes that the run began with"),
+        (
+            "order",
+            "the order of samples (order, block_samples, block_window)",
+            "give the order that the run began with",
+        ),
+        ("too_long", "what becomes of too long texts (too_long)", "give what the run began with"),
         (
             "packs_per_step",
             "the number of packs per step (micro_batches x data-parallel size)",
@@ -123,12 +137,21 @@ def check_same_stream(state: LoaderState, now: Identity) -> None:
                 f"cannot resume at step {state.step}: {what} changed {_change(before[key], after[key])}; {remedy}, "
                 "or start a new run."
             )
+    later = (state.window + 1) * now.window
     past_before, past_after = _past(before["mixture"], state.window), _past(after["mixture"], state.window)
     if past_before != past_after:
         raise ConfigError(
             f"cannot resume at step {state.step}: the mixture changed {_change(past_before, past_after)}; only phases "
-            f"that begin after sample {(state.window + 1) * now.window} may change."
+            f"that begin after sample {later} may change."
         )
+    for number in range(len(past_before)):
+        modes_before, modes_after = before["modes"][number], after["modes"][number]
+        if modes_before != modes_after:
+            raise ConfigError(
+                f"cannot resume at step {state.step}: the resolution modes (modes.*) of phase {number} changed "
+                f"{_change(_shares(modes_before), _shares(modes_after))}; only phases of the mixture that begin after "
+                f"sample {later} may have others."
+            )
     for name in sorted({name for phase in past_before for name in phase["weights"]}):
         if before["datasets"].get(name) != after["datasets"].get(name):
             raise ConfigError(
@@ -140,6 +163,16 @@ def check_same_stream(state: LoaderState, now: Identity) -> None:
 
 def _past(history: list[dict[str, Any]], window: int) -> list[dict[str, Any]]:
     return [phase for phase in history if phase["first_window"] <= window]
+
+
+def _shares(modes: dict[str, Any]) -> dict[str, Any]:
+    """Task -> name of its mode, or shares of several, for a sentence."""
+    return {
+        task: choice[0]["name"]
+        if len(choice) == 1
+        else {mode["name"]: mode["slots"] / SLOTS for mode in choice}
+        for task, choice in modes.items()
+    }
 
 
 def _short(value: Any) -> str:

@@ -9,8 +9,10 @@ What is special here:
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from bisect import bisect_right
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,37 +22,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_engine.errors import ConfigError
+from model.views import ResolutionMode
+from train.data.costs import Costs
 from train.data.draws import DrawOrder, DrawTable
+from train.data.modes import ModePlan
 from train.data.order import Permutation, derive_key
-from train.data.packing import BUDGETS, pack_window
+from train.data.packing import BUDGETS, TOKENS, pack_window
+from train.data.splitting import split_long_texts
 
 PLANS_KEPT = 4  # windows around the present one; a plan of 4,096 draws takes about 0.3 MB
 
 
-class Costs(NamedTuple):
-    """What samples take of a micro-batch."""
-
-    budgets: NDArray[np.int64]
-    """[n, 4], columns as in `packing.BUDGETS`."""
-    labelled: NDArray[np.int64]
-    """[n] positions with a label."""
-    images: NDArray[np.int64]
-    """[n] images."""
-
-
 class CostTable(Protocol):
-    """Measures samples; see `lengths.SampleCosts`."""
+    """Measures samples; see `costs.SampleCosts`."""
+
+    modes: ModePlan
 
     def of(self, draws: DrawTable) -> Costs: ...
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """One window, drawn, measured and packed. Pack members and `dropped` are positions in `draws`."""
+    """One window, drawn, measured and packed.
+
+    Its rows are draws, or stretches of one where a text was split; pack members and `dropped` are numbers of rows.
+    """
 
     window: int
     draws: DrawTable
     costs: Costs
+    parts: NDArray[np.int64]
     packs: list[NDArray[np.int64]]
     """In the order in which they are consumed."""
     dropped: NDArray[np.int64]
@@ -63,9 +64,19 @@ class Pack(NamedTuple):
     window: int
     source: NDArray[np.int64]
     sample: NDArray[np.int64]
+    modes: list[ResolutionMode]
+    parts: NDArray[np.int64]
+    """Which stretch of a text that was split; 0 of a whole sample."""
     budgets: NDArray[np.int64]
     """[4], the sum over the samples."""
     labelled: int
+    load: int
+    """Work of the vision encoder, the sum over the samples; see `costs.Costs`."""
+
+
+def plan_checksum(identities: Sequence[Sequence[str]]) -> str:
+    """Hash of the samples of some packs, in order; ranks that planned the same packs have the same."""
+    return hashlib.sha256("\n".join(" ".join(pack) for pack in identities).encode()).hexdigest()
 
 
 class PackStream:
@@ -75,6 +86,7 @@ class PackStream:
         capacity: budgets of a pack, in the order of `packing.BUDGETS`.
         seed: key of the pack order; None keeps packs in the order of their making.
         ahead: plan the next window in the background as soon as a window is entered.
+        split: split texts without images that are too long for a pack, rather than drop them.
     """
 
     def __init__(
@@ -84,12 +96,14 @@ class PackStream:
         capacity: tuple[int, int, int, int],
         seed: int | None,
         ahead: bool = False,
+        split: bool = False,
     ) -> None:
         self.draws = draws
         self._costs = costs
         self._capacity = capacity
         self._seed = seed
         self._ahead = ahead
+        self._split = split
         self._lock = threading.Lock()
         self._plans: dict[int, Future[WindowPlan]] = {}
         self._anchor_window = 0
@@ -120,6 +134,9 @@ class PackStream:
     def _make_plan(self, window: int) -> WindowPlan:
         draws = self.draws.window(window)
         costs = self._costs.of(draws)
+        parts = np.zeros(len(draws.source), np.int64)
+        if self._split:
+            draws, costs, parts = split_long_texts(draws, costs, self._capacity[TOKENS])
         packs, dropped = pack_window(costs.budgets, self._capacity)
         if not packs and self.draws.windows is None:
             smallest = dict(zip(BUDGETS, costs.budgets.min(axis=0).tolist(), strict=True))
@@ -132,7 +149,7 @@ class PackStream:
             # Packing puts equal lengths together and the badly filled last; training should not see that.
             order = Permutation(len(packs), derive_key(self._seed, "packs", window))
             packs = [packs[i] for i in order.take(np.arange(len(packs)))]
-        return WindowPlan(window, draws, costs, packs, dropped)
+        return WindowPlan(window, draws, costs, parts, packs, dropped)
 
     def locate(self, pack: int) -> tuple[int, int] | None:
         """(window, place in it) of a pack; None after the end of a finite order."""
@@ -165,8 +182,11 @@ class PackStream:
             plan.window,
             plan.draws.source[members],
             plan.draws.sample[members],
+            [self._costs.modes.modes[mode] for mode in plan.costs.mode[members].tolist()],
+            plan.parts[members],
             plan.costs.budgets[members].sum(axis=0),
             int(plan.costs.labelled[members].sum()),
+            int(plan.costs.load[members].sum()),
         )
 
     def _plan_in_background(self, window: int) -> None:

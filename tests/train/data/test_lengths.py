@@ -9,26 +9,28 @@ import pytest
 from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample, pages, texts
 
 from model.tokenizer import Tokenizer
+from train.data.costs import SampleCosts, view_load
 from train.data.draws import DrawTable
-from train.data.lengths import SampleCosts
-from train.data.micro_batch import LABEL, SEGMENT, Header, MicroBatchBuilder, MicroBatchShape
+from train.data.micro_batch import LABEL, SEGMENT, Header, MicroBatchBuilder, MicroBatchShape, PackedSample
+from train.data.modes import ModePlan, ModeShares
 
 SHAPE = MicroBatchShape(tokens=900, patches=6000, views=80, vision_tokens=400)
+MODES = ModePlan(NANO_MODES | {"card": ModeShares.of({"nano_tiny": 1, "nano_base": 1})})
 
 
 def all_of(*sizes: int) -> DrawTable:
     source = np.repeat(np.arange(len(sizes)), sizes)
     sample = np.concatenate([np.arange(size) for size in sizes])
-    return DrawTable(source, sample, np.zeros_like(sample))
+    return DrawTable(source, sample, np.zeros_like(sample), sample % 1000)
 
 
 def test_costs_are_those_of_the_built_pack(tokenizer: Tokenizer) -> None:
     datasets = {"card": cards(10), "page": pages(20), "text": texts(5)}
-    costs = SampleCosts(datasets, list(datasets), tokenizer, NANO_MODES).of(all_of(10, 20, 5))
-    builder = MicroBatchBuilder(tokenizer, NANO_MODES, SHAPE)
+    costs = SampleCosts(datasets, list(datasets), tokenizer, MODES).of(all_of(10, 20, 5))
+    builder = MicroBatchBuilder(tokenizer, SHAPE)
     samples = [sample for dataset in datasets.values() for sample in dataset.samples]
-    for sample, budget, labelled, images in zip(samples, *costs, strict=True):
-        batch = builder.build([("x", sample)], Header(0, 0, 0, 0))
+    for sample, budget, labelled, images, load, mode in zip(samples, *costs, strict=True):
+        batch = builder.build([PackedSample("x", sample, MODES.modes[mode])], Header(0, 0, 0, 0))
         views = batch.tiles[batch.tiles[:, 1] > 0]
         assert budget.tolist() == [
             int((batch.metadata[SEGMENT] > 0).sum()),
@@ -38,12 +40,13 @@ def test_costs_are_those_of_the_built_pack(tokenizer: Tokenizer) -> None:
         ]
         assert labelled == int((batch.metadata[LABEL] != -100).sum())
         assert images == len(sample.images)
+        assert load == sum(view_load(16 * side) for side in views[:, 1].tolist())
     assert all(dataset.images_read == 0 for dataset in datasets.values())
 
 
 def test_text_is_read_once_and_only_when_needed(tokenizer: Tokenizer) -> None:
     dataset = cards(30)
-    costs = SampleCosts({"card": dataset}, ["card"], tokenizer, NANO_MODES)
+    costs = SampleCosts({"card": dataset}, ["card"], tokenizer, MODES)
     costs.of(all_of(7))
     costs.of(all_of(9))
     assert dataset.texts_read == 9
@@ -51,26 +54,24 @@ def test_text_is_read_once_and_only_when_needed(tokenizer: Tokenizer) -> None:
 
 def test_the_cache_spares_reading(tokenizer: Tokenizer, tmp_path: Path) -> None:
     first = pages(12)
-    measured = SampleCosts({"page": first}, ["page"], tokenizer, NANO_MODES, tmp_path / "lengths")
+    measured = SampleCosts({"page": first}, ["page"], tokenizer, MODES, tmp_path / "lengths")
     expected = measured.of(all_of(12))
     measured.save()
-    (file,) = (tmp_path / "lengths").iterdir()
+    (file,) = (tmp_path / "lengths").glob("*.npy")
 
     second = pages(12)
-    cached = SampleCosts({"page": second}, ["page"], tokenizer, NANO_MODES, tmp_path / "lengths").of(
-        all_of(12)
-    )
+    cached = SampleCosts({"page": second}, ["page"], tokenizer, MODES, tmp_path / "lengths").of(all_of(12))
     assert second.texts_read == 0
     assert all(np.array_equal(one, other) for one, other in zip(cached, expected, strict=True))
 
     changed = pages(12)
     changed.fingerprint = "another"
-    SampleCosts({"page": changed}, ["page"], tokenizer, NANO_MODES, tmp_path / "lengths").of(all_of(12))
+    SampleCosts({"page": changed}, ["page"], tokenizer, MODES, tmp_path / "lengths").of(all_of(12))
     assert changed.texts_read == 12
 
     file.write_bytes(file.read_bytes()[:-100])
     third = pages(12)
-    again = SampleCosts({"page": third}, ["page"], tokenizer, NANO_MODES, tmp_path / "lengths")
+    again = SampleCosts({"page": third}, ["page"], tokenizer, MODES, tmp_path / "lengths")
     again.of(all_of(12))
     assert third.texts_read == 12
 
@@ -79,4 +80,4 @@ def test_a_prompt_that_does_not_fit_names_its_sample(tokenizer: Tokenizer) -> No
     sample = make_sample("odd", "card", [(100, 60)], "1")
     dataset = MemoryDataset("cards", [type(sample)(**{**sample.__dict__, "prompt": "no mark"})])
     with pytest.raises(ValueError, match="sample odd of dataset cards: the prompt holds 0 <image>"):
-        SampleCosts({"cards": dataset}, ["cards"], tokenizer, NANO_MODES).of(all_of(1))
+        SampleCosts({"cards": dataset}, ["cards"], tokenizer, MODES).of(all_of(1))

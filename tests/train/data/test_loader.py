@@ -51,6 +51,10 @@ def loader(
     )
 
 
+def checksum(batch: MicroBatch) -> int:
+    return int(batch.metadata[HEADER, HEADER_CHECKSUM]) & 0xFFFFFFFF
+
+
 def equal(one: MicroBatch, other: MicroBatch) -> bool:
     return all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
 
@@ -62,13 +66,17 @@ def test_every_data_parallel_size_sees_the_same_global_batches(tokenizer: Tokeni
         for step in range(3):
             expected = list(alone.step_batches(step))
             batches = [list(rank.step_batches(step)) for rank in ranks]
-            dealt = [batches[place % size][place // size] for place in range(4)]
-            for one, other in zip(expected, dealt, strict=True):
+            dealt = {checksum(batch): batch for mine in batches for batch in mine}
+            assert len(dealt) == len(expected) == 4
+            for one in expected:
+                other = dealt[checksum(one)]
                 assert torch.equal(one.pixels, other.pixels) and torch.equal(one.tiles, other.tiles)
                 assert torch.equal(one.metadata[:HEADER], other.metadata[:HEADER])
                 for place in (HEADER_LABELLED, HEADER_CHECKSUM, HEADER_SAMPLES):
                     assert one.metadata[HEADER, place] == other.metadata[HEADER, place]
             assert all(rank.identities(step) == alone.identities(step) for rank in ranks)
+            assert all(rank.plan_checksum(step) == alone.plan_checksum(step) for rank in ranks)
+        assert alone.plan_checksum(0) != alone.plan_checksum(1)
 
 
 def test_the_header_tells_of_the_whole_step(tokenizer: Tokenizer) -> None:
@@ -85,13 +93,12 @@ def test_the_header_tells_of_the_whole_step(tokenizer: Tokenizer) -> None:
         assert summary.labelled_tokens == labelled and summary.tokens == filled
         assert summary.pack_fill == pytest.approx(filled / (4 * SHAPE.tokens))
         assert summary.samples == sum(map(len, identities))
+        packs = {zlib.crc32("\n".join(names).encode()): names for names in identities}
         for rank, mine in batches.items():
             for number, batch in enumerate(mine):
-                names = identities[number * 2 + rank]
-                checksum = zlib.crc32("\n".join(names).encode())
+                names = packs.pop(checksum(batch))
                 header = batch.metadata[HEADER]
                 assert header[:4].tolist() == [labelled, step, number, rank]
-                assert int(header[HEADER_CHECKSUM]) & 0xFFFFFFFF == checksum
                 assert header[HEADER_SAMPLES] == len(names) == batch.metadata[SEGMENT].max()
 
 

@@ -52,8 +52,8 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     r'the micro-batch shape .sequence.\*. changed from {"tokens": 300} to {"tokens": 310}': (
         lambda options: options.update(shape=MicroBatchShape(310, 3000, 24, 200))
     ),
-    r"the resolution modes .modes.\*. changed from .*nano_gundam.* to {}": lambda options: options.update(
-        modes={"default": MODES["nano_tiny"]}
+    r"the resolution modes .modes.\*. of phase 0 changed from .*nano_gundam.* to {}": lambda options: (
+        options.update(modes={"default": MODES["nano_tiny"]})
     ),
     r"the number of packs per step .* changed from 4 to 6; keep the product": lambda options: options.update(
         micro_batches_per_step=3

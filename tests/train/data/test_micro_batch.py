@@ -16,7 +16,7 @@ from data_engine.sample import Sample
 from model.layout import NEWLINE, SEPARATOR, image_layout
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
-from model.views import MODES, make_views, open_image
+from model.views import MODES, ResolutionMode, make_views, open_image
 from train.data.micro_batch import (
     HEADER,
     HEADER_CHECKSUM,
@@ -30,17 +30,22 @@ from train.data.micro_batch import (
     MicroBatch,
     MicroBatchBuilder,
     MicroBatchShape,
+    PackedSample,
     largest_image,
 )
-from train.data.reader import mode_of
 
 SHAPE = MicroBatchShape(tokens=900, patches=6000, views=80, vision_tokens=400)
 EVERY_SAMPLE = [*cards(8).samples, *pages(8).samples, *texts(4).samples]
 
 
+def mode_of(sample: Sample) -> ResolutionMode:
+    return NANO_MODES.get(sample.task, NANO_MODES["default"])
+
+
 def build(tokenizer: Tokenizer, samples: list[Sample], shape: MicroBatchShape = SHAPE) -> MicroBatch:
-    builder = MicroBatchBuilder(tokenizer, NANO_MODES, shape)
-    return builder.build([(f"all/{sample.key}", sample) for sample in samples], Header(77, 5, 2, 1))
+    builder = MicroBatchBuilder(tokenizer, shape)
+    packed = [PackedSample(f"all/{sample.key}", sample, mode_of(sample)) for sample in samples]
+    return builder.build(packed, Header(77, 5, 2, 1))
 
 
 @settings(deadline=None, max_examples=25)
@@ -54,7 +59,7 @@ def test_a_pack_holds_its_samples(tokenizer: Tokenizer, chosen: list[int]) -> No
     metadata, tiles, pixels = batch.metadata.numpy(), batch.tiles.numpy(), batch.pixels.numpy()
     token = view_number = 0
     for segment, sample in enumerate(samples, start=1):
-        views = [make_views(open_image(image), mode_of(NANO_MODES, sample.task)) for image in sample.images]
+        views = [make_views(open_image(image), mode_of(sample)) for image in sample.images]
         layouts, first_rows = [], []
         for image in views:
             tile_side = 0 if image.tiles is None else image.tiles.shape[-1]

@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reading_samples import NANO_MODES
+
 from data_engine.errors import ConfigError
+from train.data.costs import Costs
 from train.data.draws import DrawTable, MixtureDraws, OnePassDraws
 from train.data.mixture import Mixture
+from train.data.modes import ModePlan
 from train.data.order import derive_key
-from train.data.stream import Costs, PackStream
+from train.data.stream import PackStream
 
 CAPACITY = (100, 64, 8, 32)
 SIZES = {"a": 70, "b": 33}
@@ -22,6 +26,8 @@ SIZES = {"a": 70, "b": 33}
 class MadeUpCosts:
     """Costs as a function of the sample; a tenth of `b` fits no pack."""
 
+    modes = ModePlan(NANO_MODES)
+
     def of(self, draws: DrawTable) -> Costs:
         rows = []
         for source, sample in zip(draws.source.tolist(), draws.sample.tolist(), strict=True):
@@ -29,7 +35,9 @@ class MadeUpCosts:
             tokens = 200 if source == 1 and sample % 10 == 0 else 3 + value % 60
             rows.append((tokens, value % 17, value % 3, value % 5))
         budgets = np.array(rows, dtype=np.int64)
-        return Costs(budgets, budgets[:, 0] // 2, budgets[:, 2])
+        return Costs(
+            budgets, budgets[:, 0] // 2, budgets[:, 2], budgets[:, 1], np.zeros(len(rows), dtype=np.int64)
+        )
 
 
 def make_stream(seed: int = 1, ahead: bool = False) -> PackStream:
