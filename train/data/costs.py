@@ -24,11 +24,13 @@ from model.flops import clip_flops, sam_flops
 from model.tokenizer import Tokenizer
 from model.views import ResolutionMode, ViewPlan, view_plan
 from train.data.draws import DrawTable
-from train.data.lengths import LABELLED, TASK, TextLengths
+from train.data.lengths import DAMAGED, LABELLED, TASK, TextLengths
 from train.data.lengths import TOKENS as TEXT_TOKENS
 from train.data.modes import ModePlan
-from train.data.packing import BUDGETS, TOKENS
+from train.data.packing import BUDGETS, PATCHES, TOKENS
 from train.data.reader import SampleReader
+
+NEVER_FITS = 1 << 40
 
 
 class Costs(NamedTuple):
@@ -95,6 +97,7 @@ class SampleCosts:
         names: order of the datasets in the tables of draws.
         modes: which mode a draw is seen in.
         cache_directory: where `data_report` keeps measured text lengths; None: measure as the run goes.
+        keep_going: samples whose text cannot be measured fit no pack, and `texts[source].damaged` knows them.
     """
 
     def __init__(
@@ -104,14 +107,17 @@ class SampleCosts:
         tokenizer: Tokenizer,
         modes: ModePlan,
         cache_directory: str | os.PathLike[str] | None = None,
+        keep_going: bool = False,
     ) -> None:
         directory = None if cache_directory is None else Path(cache_directory)
         self._datasets = [datasets[name] for name in names]
-        self.texts = [TextLengths(dataset, tokenizer, directory) for dataset in self._datasets]
+        self.texts = [
+            TextLengths(dataset, tokenizer, directory, keep_going=keep_going) for dataset in self._datasets
+        ]
         self.modes = modes
 
     def of(self, draws: DrawTable) -> Costs:
-        """Exact costs of every draw. Raises what reading the text of a sample raises."""
+        """Exact costs of every draw. Raises DamagedDataError like `TextLengths.of`."""
         count = len(draws.source)
         budgets = np.zeros((count, len(BUDGETS)), np.int64)
         labelled, images, load, mode = (np.zeros(count, np.int64) for _ in range(4))
@@ -124,6 +130,10 @@ class SampleCosts:
             budgets[rows], load[rows] = vision[:, : len(BUDGETS)], vision[:, len(BUDGETS)]
             budgets[rows, TOKENS] += text[:, TEXT_TOKENS]
             labelled[rows] = text[:, LABELLED]
+            unreadable = rows[text[:, TEXT_TOKENS] == DAMAGED]
+            # Too large for any pack, so every rank drops it; not too long, so it is not split.
+            budgets[unreadable], load[unreadable] = 0, 0
+            budgets[unreadable, TOKENS], budgets[unreadable, PATCHES] = 1, NEVER_FITS
         return Costs(budgets, labelled, images, load, mode)
 
     def _modes_of(

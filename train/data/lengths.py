@@ -17,15 +17,16 @@ import os
 import threading
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_engine.files import atomic_write_json
-from data_engine.sample import Sample
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
-from train.data.reader import SampleReader
+from train.data.damage import UNUSABLE, Damage, damage_of
+from train.data.reader import SampleReader, read_patiently
 
 CACHE_SCHEMA = 2
 REMEMBERED = 1 << 20
@@ -36,7 +37,19 @@ BATCH = 256
 TOKENS, LABELLED, TASK = range(3)
 """Columns: all tokens but the placeholders of images; positions with a label; number of the task in `tasks`."""
 
+DAMAGED = -1
+"""In column TOKENS: the text cannot be read."""
+
 _NO_PLACEHOLDERS = np.zeros(0, dtype=np.int32)
+
+
+class _Text(NamedTuple):
+    prompt_tokens: int
+    response: str
+    task: str
+
+
+_UNREADABLE = _Text(0, "", "")
 
 
 class TextLengths:
@@ -47,6 +60,7 @@ class TextLengths:
     Args:
         cache_directory: where `save` leaves what was measured and where it is looked for; None: nowhere.
         remembered: samples that are kept in memory at most.
+        keep_going: note samples that cannot be used in `damaged`, and give them the length DAMAGED.
     """
 
     def __init__(
@@ -55,10 +69,14 @@ class TextLengths:
         tokenizer: Tokenizer,
         cache_directory: Path | None = None,
         remembered: int = REMEMBERED,
+        keep_going: bool = False,
     ) -> None:
         self._dataset = dataset
         self._tokenizer = tokenizer
         self._prompt_length = lru_cache(maxsize=4096)(self._measure_prompt)
+        self._keep_going = keep_going
+        self.damaged: dict[int, Damage] = {}
+        """Those met so far whose text cannot be measured."""
         self._lock = threading.Lock()
         self.tasks: list[str] = []
         # Sample i has place i modulo the size of the table; `_owner` says which sample holds the place.
@@ -73,7 +91,11 @@ class TextLengths:
             self._load()
 
     def of(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
-        """[n, 3] of these samples, columns as above. Raises what reading a sample that is not known raises."""
+        """[n, 3] of these samples, columns as above.
+
+        Raises:
+            DamagedDataError: a sample that is not known cannot be used, unless told to keep going.
+        """
         if self._cached is not None:
             return np.asarray(self._cached[samples])
         places = samples % max(1, len(self._owner))
@@ -88,24 +110,31 @@ class TextLengths:
         return rows
 
     def _measure(self, samples: list[int]) -> NDArray[np.int32]:
-        texts = [self._dataset.read_text(i) for i in samples]
-        prompts = [self._prompt(sample) for sample in texts]
-        targets = self._tokenizer.lengths([sample.response for sample in texts])
+        texts = [self._text(i) for i in samples]
+        targets = self._tokenizer.lengths([text.response for text in texts])
         rows = np.empty((len(samples), 3), dtype=np.int32)
         rows[:, LABELLED] = np.array(targets) + 1  # the end token
-        rows[:, TOKENS] = np.array(prompts) + rows[:, LABELLED]
+        rows[:, TOKENS] = [text.prompt_tokens for text in texts] + rows[:, LABELLED]
         with self._lock:
-            for row, sample in enumerate(texts):
-                if sample.task not in self.tasks:
-                    self.tasks.append(sample.task)
-                rows[row, TASK] = self.tasks.index(sample.task)
+            for row, text in enumerate(texts):
+                if text.task not in self.tasks:
+                    self.tasks.append(text.task)
+                rows[row, TASK] = self.tasks.index(text.task)
+        unreadable = [row for row, text in enumerate(texts) if text is _UNREADABLE]
+        rows[unreadable, TOKENS], rows[unreadable, LABELLED] = DAMAGED, 0
         return rows
 
-    def _prompt(self, sample: Sample) -> int:
+    def _text(self, i: int) -> _Text:
         try:
-            return self._prompt_length(sample.prompt, len(sample.image_sizes))
-        except ValueError as error:
-            raise ValueError(f"sample {sample.key} of dataset {self._dataset.name}: {error}") from error
+            sample = read_patiently(self._dataset.read_text, i)
+            length = self._prompt_length(sample.prompt, len(sample.image_sizes))
+        except UNUSABLE as error:
+            damage = damage_of(self._dataset, i, error)
+            if not self._keep_going:
+                raise damage.as_error() from error
+            self.damaged[i] = damage
+            return _UNREADABLE
+        return _Text(length, sample.response, sample.task)
 
     def _measure_prompt(self, prompt: str, images: int) -> int:
         return len(build_sequence(self._tokenizer, prompt, [_NO_PLACEHOLDERS] * images))

@@ -19,13 +19,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
 from train.data.block_order import GLOBAL_ORDER, SampleOrder
-from train.data.build import BuiltPack, PackBuilder, PackTask, SampleTask
+from train.data.build import PackBuilder, PackTask, SampleTask, pinned
 from train.data.costs import SampleCosts
 from train.data.damage import STOP, Damage, DamagePolicy
 from train.data.draws import DrawOrder, MixtureDraws, OnePassDraws
@@ -33,7 +32,7 @@ from train.data.micro_batch import Header, MicroBatch, MicroBatchShape
 from train.data.mixture import Mixture
 from train.data.modes import ModeChoices, ModePlan
 from train.data.packing import TOKENS, VISION_TOKENS, assign_packs
-from train.data.prefetch import Prefetcher, Source, made_by
+from train.data.prefetch import Prefetcher, made_by
 from train.data.reader import SampleReader
 from train.data.splitting import DROP, SPLIT
 from train.data.state import Identity, LoaderState, check_same_stream
@@ -104,7 +103,17 @@ class _StepLoader:
         self._names = list(draws.names)
         self._data_parallel_size = data_parallel_size
         self._data_parallel_rank = data_parallel_rank
-        self._costs = SampleCosts(datasets, draws.names, tokenizer, ModePlan(modes, phases), lengths_cache)
+        self._damage = damage or DamagePolicy()
+        self._damages: list[Damage] = []
+        self._reported_window = -1
+        self._costs = SampleCosts(
+            datasets,
+            draws.names,
+            tokenizer,
+            ModePlan(modes, phases),
+            lengths_cache,
+            self._damage.policy != STOP,
+        )
         self._stream = PackStream(
             draws, self._costs, shape.capacity, seed, ahead=prefetch > 0, split=too_long == SPLIT
         )
@@ -119,15 +128,12 @@ class _StepLoader:
                     f"none of the held-out samples of {', '.join(draws.names)} fits a micro-batch of {shape}; enlarge "
                     "it or choose a smaller resolution mode."
                 )
-        self._damage = damage or DamagePolicy()
-        self._damages: list[Damage] = []
-        self._reported_window = -1
         ahead = prefetch * micro_batches_per_step
         end = None if self.steps is None else self.steps * micro_batches_per_step
         builder = PackBuilder(self._datasets, tokenizer, shape)
         self._pool = WorkerPool(builder, self._task, workers, ahead, end) if workers else None
         source = self._pool.packs if self._pool else made_by(lambda number: builder.build(self._task(number)))
-        self._prefetcher = Prefetcher(_pinned(source), 1 if workers else ahead, end)
+        self._prefetcher = Prefetcher(pinned(source), 1 if workers else ahead, end)
 
     def step_batches(self, step: int) -> Iterator[MicroBatch]:
         """The micro-batches of one step for this rank, `micro_batches_per_step` of them.
@@ -248,23 +254,6 @@ class _StepLoader:
                 self._damages += [damage for damage in found if damage]
 
 
-def _pinned(source: Source[BuiltPack]) -> Source[BuiltPack]:
-    """The same in page-locked memory where there is a GPU, so that a copy to it does not hold training up."""
-    if not torch.cuda.is_available():
-        return source
-
-    def start(first: int) -> Iterator[BuiltPack]:
-        # Asked for in the caller's thread: a new thread would begin with device 0.
-        return pin(source(first), torch.cuda.current_device())
-
-    def pin(packs: Iterator[BuiltPack], device: int) -> Iterator[BuiltPack]:
-        torch.cuda.set_device(device)
-        for batch, damages in packs:
-            yield BuiltPack(MicroBatch(*(tensor.pin_memory() for tensor in batch)), damages)
-
-    return start
-
-
 class PackedLoader(_StepLoader):
     """Micro-batches for training, without end.
 
@@ -274,11 +263,13 @@ class PackedLoader(_StepLoader):
         mixture: which share of the draws each dataset gives, when.
         seed: decides the order of everything.
         micro_batches_per_step: per data-parallel rank.
-        prefetch: steps that are made ahead in a background thread; 0 makes them when they are asked for.
+        prefetch: steps that are made ahead; 0 makes them when they are asked for.
         lengths_cache: directory where `data_report` has left the measured lengths; they are measured anew, window
             by window, where it has not.
         order: how the samples of a dataset follow each other within an epoch.
         too_long: what becomes of texts without images that exceed the budget: `drop` or `split`.
+        workers: processes that build packs; 0: the thread that reads ahead builds them itself.
+        damage: what becomes of samples that cannot be used; None: the run stops.
 
     Raises:
         ConfigError: mixture and datasets, or shape and modes, do not fit together.
@@ -300,6 +291,8 @@ class PackedLoader(_StepLoader):
         lengths_cache: str | os.PathLike[str] | None = None,
         order: SampleOrder = GLOBAL_ORDER,
         too_long: str = DROP,
+        workers: int = 0,
+        damage: DamagePolicy | None = None,
     ) -> None:
         sizes = {name: len(dataset) for name, dataset in datasets.items()}
         draws = MixtureDraws(mixture, sizes, seed, order)
@@ -318,6 +311,8 @@ class PackedLoader(_StepLoader):
             lengths_cache,
             too_long,
             phases,
+            workers,
+            damage,
         )
         self.identity = Identity.of(
             datasets,

@@ -287,7 +287,7 @@ def _zeros(shape: tuple[int, int], dtype: torch.dtype, shared: bool) -> Tensor:
     # 11 ms for 49 MB of pixels. Fresh shared memory is zero.
     count = shape[0] * shape[1]
     storage = torch.UntypedStorage._new_shared(count * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape, (shape[1], 1))
 
 
 def _views(encoded: bytes, size: tuple[int, int], mode: ResolutionMode) -> ViewArrays:

@@ -3,33 +3,45 @@
 `take(n)` gives thing n whatever was asked before. Asked in order, it is usually ready; asked out of order (a
 resumed run, an evaluation in between), the thread starts again there. A failure reaches the one who asks for the
 thing that failed, with its own type and message.
+
+The thread runs an iterator: `made_by(function)` makes the things in the thread itself, and
+`train.data.workers.WorkerPool` in other processes, which the thread then only waits for.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from queue import Empty, Full, Queue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Source = Callable[[int], Iterator[T]]
+"""First number -> the things from there on, without end. Called by the one who asks; run in the thread."""
 
 _POLL_SECONDS = 0.1  # how soon a thread that waits for room notices that nobody wants its things any more
+_PATIENCE_SECONDS = 10.0  # how long `close` waits for a thing that is being made, e.g. for a disk that hangs
+
+
+def made_by(make: Callable[[int], T]) -> Source[T]:
+    """Things made one after the other by a function of their number."""
+    return lambda first: map(make, count(first))
 
 
 class Prefetcher(Generic[T]):
     """Things made ahead of time.
 
     Args:
-        make: thing number -> thing.
+        source: where things come from.
         depth: how many things may wait to be taken; 0 makes them in the caller's thread.
         end: number of things; None when there is no end.
     """
 
-    def __init__(self, make: Callable[[int], T], depth: int, end: int | None = None) -> None:
-        self._make = make
+    def __init__(self, source: Source[T], depth: int, end: int | None = None) -> None:
+        self._source = source
         self._depth = depth
         self._end = end
         self._next: int | None = None
@@ -44,10 +56,11 @@ class Prefetcher(Generic[T]):
         started = time.perf_counter()
         try:
             if self._depth == 0:
-                return self._make(number)
+                return next(self._source(number))
             if self._run is None or number != self._next:
                 self.close()
-                self._run = _Run(self._make, number, self._depth, self._end)
+                count = None if self._end is None else self._end - number
+                self._run = _Run(self._source(number), self._depth, count)
             self._next = number + 1
             thing, error = self._run.things.get()
             if error is not None:
@@ -66,28 +79,24 @@ class Prefetcher(Generic[T]):
 
 
 class _Run(Generic[T]):
-    """One background thread that makes things from `first` on until it is stopped or fails."""
+    """One background thread that takes `count` things from an iterator until it is stopped or fails."""
 
-    def __init__(self, make: Callable[[int], T], first: int, depth: int, end: int | None) -> None:
-        self._make = make
-        self._first = first
-        self._end = end
+    def __init__(self, things: Iterator[T], depth: int, count: int | None) -> None:
         self.things: Queue[tuple[T | None, BaseException | None]] = Queue(maxsize=depth)
         self._stopped = threading.Event()
         # A daemon: a training process that dies of an error must not wait for its loader.
-        self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(things, count), name="prefetch", daemon=True)
         self._thread.start()
 
-    def _work(self) -> None:
-        number = self._first
-        while not self._stopped.is_set() and (self._end is None or number < self._end):
+    def _work(self, things: Iterator[T], count: int | None) -> None:
+        while not self._stopped.is_set() and count != 0:
             try:
-                thing = self._make(number)
+                thing = next(things)
             except BaseException as error:
                 self._put((None, error))
                 return
             self._put((thing, None))
-            number += 1
+            count = None if count is None else count - 1
 
     def _put(self, item: tuple[T | None, BaseException | None]) -> None:
         while not self._stopped.is_set():
@@ -99,4 +108,4 @@ class _Run(Generic[T]):
         self._stopped.set()
         with suppress(Empty):
             self.things.get_nowait()  # makes room, so that a waiting thread goes on at once
-        self._thread.join()
+        self._thread.join(_PATIENCE_SECONDS)

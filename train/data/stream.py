@@ -67,6 +67,8 @@ class Pack(NamedTuple):
     modes: list[ResolutionMode]
     parts: NDArray[np.int64]
     """Which stretch of a text that was split; 0 of a whole sample."""
+    tokens: NDArray[np.int64]
+    """Lengths, placeholders of images included."""
     budgets: NDArray[np.int64]
     """[4], the sum over the samples."""
     labelled: int
@@ -184,6 +186,7 @@ class PackStream:
             plan.draws.sample[members],
             [self._costs.modes.modes[mode] for mode in plan.costs.mode[members].tolist()],
             plan.parts[members],
+            plan.costs.budgets[members, TOKENS],
             plan.costs.budgets[members].sum(axis=0),
             int(plan.costs.labelled[members].sum()),
             int(plan.costs.load[members].sum()),
