@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from reading_samples import NANO_MODES
 
 from data_engine.errors import ConfigError
