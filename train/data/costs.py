@@ -150,7 +150,7 @@ class SampleCosts:
         self, source: int, samples: NDArray[np.int64], modes: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[n, 5] budgets and load of all images of each sample, and [n] how many they are."""
-        counts, sizes = _image_sizes(self._datasets[source], samples)
+        counts, sizes = self._datasets[source].image_sizes_of(samples)
         owner = np.repeat(np.arange(len(samples)), counts)
         mode_of_image = modes[owner]
         totals = np.zeros((len(samples), len(BUDGETS) + 1), np.int64)
@@ -163,13 +163,3 @@ class SampleCosts:
         """Measure all samples and write the cache files, where there is a cache directory."""
         for text in self.texts:
             text.save()
-
-
-def _image_sizes(
-    dataset: SampleReader, samples: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[n] images of each sample, and their (width, height) [m, 2] one after the other."""
-    per_sample = [dataset.image_sizes(i) for i in samples.tolist()]
-    counts = np.array([len(sizes) for sizes in per_sample], np.int64)
-    flat = [size for sizes in per_sample for size in sizes]
-    return counts, np.array(flat, np.int64).reshape(-1, 2)

@@ -1,10 +1,13 @@
-"""What the loader asks of a dataset: five members. `data_engine.dataset.Dataset` has them."""
+"""What the loader asks of a dataset: a few members. `data_engine.dataset.Dataset` has them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_engine.dataset import DamagedSampleError
 from data_engine.sample import Sample
@@ -27,8 +30,8 @@ class SampleReader(Protocol):
         """A sample without its images."""
         ...
 
-    def image_sizes(self, i: int) -> tuple[tuple[int, int], ...]:
-        """(width, height) of the images, from the index alone."""
+    def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """How many images each of these samples [n] has, and (width, height) of all of them in that order [m, 2]."""
         ...
 
     def key(self, i: int) -> str:

@@ -6,6 +6,8 @@ import io
 import random
 from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from data_engine.sample import Sample
@@ -50,6 +52,9 @@ class MemoryDataset:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def key(self, i: int) -> str:
+        return self.samples[i].key
+
     def read(self, i: int) -> Sample:
         self.images_read += 1
         return self.samples[i]
@@ -68,8 +73,10 @@ class MemoryDataset:
             sample.provenance,
         )
 
-    def image_sizes(self, i: int) -> tuple[tuple[int, int], ...]:
-        return self.samples[i].image_sizes
+    def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        chosen = [self.samples[i].image_sizes for i in samples.tolist()]
+        sizes = [size for of_one in chosen for size in of_one]
+        return np.array([len(of_one) for of_one in chosen], np.int64), np.array(sizes, np.int32).reshape(-1, 2)
 
 
 def cards(count: int, seed: int = 1, name: str = "card") -> MemoryDataset:
