@@ -17,8 +17,8 @@ from typing import Any
 from data_engine.command_line import ConfigError
 from data_engine.dataset import Dataset
 from evaluation.curves import loss_curves
+from evaluation.metrics.text import aligned_spans
 from evaluation.summary import five_lines, percent
-from evaluation.text_metrics import aligned_spans
 
 TITLE = "What the model read"
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.predictions import Prediction, Question
-from evaluation.questions import Case
-from evaluation.text_metrics import (
+from evaluation.metrics.text import (
     TextScore,
     character_accuracy,
     exact_match,
     mean_normalised_edit_distance,
     score_text,
 )
+from evaluation.predictions import Prediction, Question
+from evaluation.questions import Case
 
 MISSING_NAMED = 20  # keys of missing predictions that scores.json lists; the count is always exact
 

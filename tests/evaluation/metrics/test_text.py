@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from evaluation.text_metrics import (
+from evaluation.metrics.text import (
     aligned_spans,
     character_accuracy,
     exact_match,
