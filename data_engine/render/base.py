@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from data_engine.random_stream import Draws
 
 
@@ -18,6 +20,8 @@ class Picture:
     """"png" or "jpg"."""
     width: int
     height: int
+    pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """What was encoded, gray [H, W], RGB or RGBA [H, W, C], so that a later stage need not decode it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Rendered:
     """What drew it: "card", "echarts", "matplotlib", ..."""
     details: dict[str, Any] = field(default_factory=dict)
     """More for the provenance."""
+    tells_places: bool = False
+    """Whether the response holds coordinates: then nothing may move or bend the picture any more."""
 
 
 class NoSampleError(Exception):

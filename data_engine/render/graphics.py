@@ -77,5 +77,9 @@ def versions_of(*distributions: str) -> dict[str, str]:
 
 def font_versions(families: Iterable[str]) -> dict[str, str]:
     """Hashes of the font files that are drawn with."""
-    files = {font_file(family, bold) for family in families for bold in (False, True)}
+    return file_versions({font_file(family, bold) for family in families for bold in (False, True)})
+
+
+def file_versions(files: Iterable[Path]) -> dict[str, str]:
+    """The hash of every file by its name."""
     return {path.name: sha256_of(path)[:16] for path in sorted(files)}

@@ -23,10 +23,10 @@ def encode(pixels: np.ndarray) -> Picture:
     """Encode gray [H, W], RGB [H, W, 3] or RGBA [H, W, 4] uint8; an alpha channel is dropped."""
     height, width = pixels.shape[:2]
     if pixels.ndim == 2:
-        return Picture(_gray(pixels), "png", width, height)
+        return Picture(_gray(pixels), "png", width, height, pixels)
     if pixels.shape[2] == 4:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
-    return Picture(fpng.from_ndarray(pixels), "png", width, height)
+    return Picture(fpng.from_ndarray(pixels), "png", width, height, pixels)
 
 
 def _gray(pixels: np.ndarray) -> bytes:

@@ -1,0 +1,98 @@
+"""Paragraphs set by skia's text layout: line breaking of every script, justification, Arabic letters joined.
+
+The fonts are those of `data_engine.fonts`, registered by name; nothing of the machine's fonts is looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from data_engine.fonts import FONT_FAMILIES, font_file, latin_font_file
+from data_engine.render.graphics import missing_characters, skia, typeface
+
+_layout = skia.textlayout
+ALIGNMENTS = {
+    "left": _layout.TextAlign.kLeft,
+    "right": _layout.TextAlign.kRight,
+    "center": _layout.TextAlign.kCenter,
+    "justified": _layout.TextAlign.kJustify,
+}
+# skia-python cannot set the direction of a paragraph: the text is put into Unicode's own embedding instead.
+_RIGHT_TO_LEFT, _POP = "\u202b", "\u202c"
+_ONE_LINE = 1e5  # pixels: more than any line has
+
+
+@functools.cache
+def document_font_file(family: str, bold: bool) -> Path:
+    """The file of a family, "stix" (matplotlib's STIXGeneral) among them."""
+    if family == "stix":
+        return latin_font_file("sans", False).with_name("STIXGeneralBol.ttf" if bold else "STIXGeneral.ttf")
+    return font_file(family, bold)
+
+
+class Typesetter:
+    """Sets paragraphs with a fixed set of font families. Made once per process; it holds skia's caches."""
+
+    def __init__(self, families: tuple[str, ...]) -> None:
+        provider = _layout.TypefaceFontProvider()
+        for family in families:
+            for bold in (False, True):
+                provider.registerTypeface(
+                    typeface(document_font_file(family, bold)), _registered(family, bold)
+                )
+        self._fonts = _layout.FontCollection()
+        self._fonts.setDefaultFontManager(provider)
+        self._provider = provider
+        self._unicode = skia.Unicodes.ICU.Make()
+
+    def paragraph(
+        self,
+        text: str,
+        family: str,
+        pixels: float,
+        width: float | None = None,
+        *,
+        bold: bool = False,
+        alignment: str = "left",
+        line_height: float = 1.35,
+        color: int = 0xFF000000,
+        right_to_left: bool = False,
+    ) -> skia.textlayout.Paragraph:
+        """A text laid out in `width` pixels; `line_height` in font sizes, colour as ARGB.
+
+        Without a width it is one line, flush left, and MaxIntrinsicWidth says how wide. With a width and
+        `right_to_left`, "left" is taken for "right".
+        """
+        style = _layout.TextStyle()
+        style.setFontFamilies([_registered(family, bold)])
+        style.setFontSize(pixels)
+        style.setHeight(line_height)
+        style.setHeightOverride(True)
+        style.setColor(color)
+        whole = _layout.ParagraphStyle()
+        whole.setTextStyle(style)
+        if right_to_left:
+            text = f"{_RIGHT_TO_LEFT}{text}{_POP}"
+            alignment = "right" if alignment == "left" and width is not None else alignment
+        whole.setTextAlign(ALIGNMENTS[alignment])
+        builder = _layout.ParagraphBuilder.make(whole, self._fonts, self._unicode)
+        builder.pushStyle(style)
+        builder.addText(text)
+        paragraph = builder.Build()
+        paragraph.layout(_ONE_LINE if width is None else width)
+        return paragraph
+
+
+def _registered(family: str, bold: bool) -> str:
+    return f"{family}-bold" if bold else family
+
+
+def undrawable(text: str, family: str) -> list[str]:
+    """The characters of `text` that a family has no shape for, blanks and line breaks aside."""
+    visible = "".join(character for character in set(text) if not character.isspace())
+    return missing_characters(document_font_file(family, False), visible)
+
+
+def known_families() -> tuple[str, ...]:
+    return (*FONT_FAMILIES, "stix")

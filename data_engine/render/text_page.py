@@ -1,0 +1,139 @@
+"""Text on a page, for the study of optical compression: length, resolution, font and spacing are what is given.
+
+The label is exactly the text that is drawn: its units are counted, so many are taken and no more, and what
+does not fit is set smaller or skipped, never cut.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from data_engine.document_options import TextPageOptions
+from data_engine.languages import SCRIPTS, Script
+from data_engine.prompts import FREE_OCR
+from data_engine.random_stream import Draws, Stream, permuted
+from data_engine.render.base import NoSampleError, Rendered, Renderer
+from data_engine.render.graphics import file_versions, graphics_versions, gray_surface, skia
+from data_engine.render.jpeg import encode_page
+from data_engine.render.paragraphs import Typesetter, document_font_file, undrawable
+from data_engine.sources.texts import Texts
+from data_engine.words import sentence
+
+_SMALLEST_FONT = 4.0  # pixels: below that no letter can be told from another
+_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+class TextPageRenderer(Renderer):
+    def __init__(self, options: TextPageOptions) -> None:
+        self._options = options
+        self._width, self._height = options.pixels
+        self._typesetter = Typesetter((options.family,))
+        self._texts = Texts(Path(options.text)) if options.text is not None else None
+
+    def versions(self) -> dict[str, str]:
+        fonts = file_versions({document_font_file(self._options.family, bold) for bold in (False, True)})
+        text = {"text": self._texts.sha256[:16]} if self._texts else {}
+        return graphics_versions() | fonts | text
+
+    def render(self, draws: Draws) -> Rendered:
+        options = self._options
+        stream = draws.stream("content")
+        count = stream.integer(*options.length)
+        if self._texts:
+            paragraphs, place = self._excerpt(self._texts, draws, stream, count)
+        else:
+            paragraphs, place = self._random(stream, count), f"sample {draws.index}"
+        missing = undrawable("".join(paragraphs), options.family)
+        if missing:
+            raise NoSampleError(
+                f"characters that the font {options.family} cannot draw", f"{place}: {missing[0]!r}"
+            )
+        points = draws.stream("style").uniform(*options.font_points)
+        pixels, drawn = self._draw(paragraphs, points * options.scale, f"{count} {options.units} of {place}")
+        details = {"units": count, "font_pixels": round(drawn, 3), "place": place}
+        picture = encode_page(pixels, options.jpeg_quality)
+        return Rendered((picture,), FREE_OCR, "\n\n".join(paragraphs), "text_page", details)
+
+    def _excerpt(self, texts: Texts, draws: Draws, stream: Stream, count: int) -> tuple[list[str], str]:
+        """`count` units in a row out of one document; every document once before any comes again."""
+        turn, place = divmod(draws.index, len(texts))
+        number = permuted(place, len(texts), f"{draws.seed}/{draws.kind}/{turn}")
+        try:
+            text = texts.read(number)
+        except ValueError as error:
+            raise NoSampleError("invalid text", f"{texts.place(number)}: {error}") from error
+        return _cut(text, self._options.units, count, stream, texts.place(number)), texts.place(number)
+
+    def _random(self, stream: Stream, count: int) -> list[str]:
+        """Paragraphs of random sentences with exactly `count` units."""
+        script = SCRIPTS[stream.choice(self._options.languages)]
+        text, units = "", self._options.units
+        while len(_units(text, units)) < count:
+            text += ("\n\n" if text else "") + self._paragraph(script, stream)
+        return _cut(text, units, count, None, "")
+
+    def _paragraph(self, script: Script, stream: Stream) -> str:
+        language = script.language
+        sentences = [sentence(language, stream, stream.integer(6, 16)) for _ in range(stream.integer(3, 8))]
+        return language.separator.join(sentences)
+
+    def _draw(self, paragraphs: list[str], pixels: float, what: str) -> tuple[np.ndarray, float]:
+        """The page, and the font size that it was drawn with."""
+        options = self._options
+        across, down = (margin * options.scale for margin in options.margin_points)
+        width, height = self._width - 2 * across, self._height - 2 * down
+        while True:
+            laid_out = [self._set(paragraph, pixels, width) for paragraph in paragraphs]
+            gap = 0.5 * options.line_spacing * pixels
+            needed = sum(paragraph.Height for paragraph in laid_out) + gap * (len(laid_out) - 1)
+            fits = needed <= height and all(paragraph.MinIntrinsicWidth <= width for paragraph in laid_out)
+            if fits:
+                break
+            # Lines times letters per line: the area of a text grows with the square of its font size.
+            smaller = min(0.97, max(0.7, math.sqrt(height / needed)))
+            if options.overflow == "skip" or pixels * smaller < _SMALLEST_FONT:
+                raise NoSampleError("text does not fit on the page", f"{what} at {pixels:.1f} pixels")
+            pixels *= smaller
+        picture, surface = gray_surface(self._width, self._height)
+        canvas = surface.getCanvas()
+        canvas.clear(skia.ColorWHITE)
+        y = down
+        for paragraph in laid_out:
+            paragraph.paint(canvas, across, y)
+            y += paragraph.Height + gap
+        return picture, pixels
+
+    def _set(self, text: str, pixels: float, width: float) -> skia.textlayout.Paragraph:
+        options = self._options
+        first = _LETTER.search(text)
+        return self._typesetter.paragraph(
+            text,
+            options.family,
+            pixels,
+            width,
+            alignment=options.alignment,
+            line_height=options.line_spacing,
+            right_to_left=first is not None and _RIGHT_TO_LEFT.match(first[0]) is not None,
+        )
+
+
+def _units(text: str, units: str) -> list[str]:
+    """The words, or the characters without blanks, of a text."""
+    return text.split() if units == "words" else [character for character in text if not character.isspace()]
+
+
+def _cut(text: str, units: str, count: int, stream: Stream | None, place: str) -> list[str]:
+    """Paragraphs (one blank between words) that hold `count` units, from a random place or from the start."""
+    pattern = r"\S+" if units == "words" else r"\S"
+    found = list(re.finditer(pattern, text))
+    if len(found) < count:
+        raise NoSampleError(f"text with fewer {units} than asked for", f"{place}: {len(found)}, not {count}")
+    first = stream.integer(0, len(found) - count) if stream else 0
+    chosen = text[found[first].start() : found[first + count - 1].end()]
+    paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", chosen)]
+    return [paragraph for paragraph in paragraphs if paragraph]

@@ -1,0 +1,1 @@
+"""What comes from outside: PDFs and texts of the user."""
