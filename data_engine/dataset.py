@@ -1,131 +1,139 @@
 """Reading: a directory of shards as an array of samples, every byte checked on the way in.
 
-Nothing here trusts a tar: positions, sizes and checksums come from the index, the index's own checksum from
-the manifest. Reading is by position (`os.pread`), so any order is as good as any other, and threads and forked
-processes may share one Dataset.
+Nothing here trusts a tar: positions, sizes and checksums come from dataset.index, whose blocks have checksums of
+their own and whose head names the manifest. Reading is by position, so any order is as good as any other, and
+threads and forked processes may share one Dataset. The shards may lie on a disk or behind any URL of fsspec.
+
+What is compared when:
+    at open       manifest with itself, index with manifest, and, on a disk, the names of the shards with both
+    at first use  the size of a shard; every block of the index whenever it is read
+    at read       size and CRC-32 of every member of the sample
+    by verify=    all of it at once, and what no reader looks at: headers, padding, the shards' own indices, pixels
 """
 
 from __future__ import annotations
 
-import json
+import io
 import os
-import threading
 import zlib
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_engine.errors import ConfigError
-from data_engine.files import sha256_of
-from data_engine.sample import SCHEMA, Sample, from_json
-from data_engine.shards import MANIFEST_NAME, ShardRecord, fingerprint_of
+from data_engine.errors import ConfigError, DamagedSampleError
+from data_engine.foreign import OWN, Convention
+from data_engine.index_cache import cached_copy
+from data_engine.index_file import INDEX_NAME, SPAN_BITS, IndexFile
+from data_engine.manifest import (
+    MANIFEST_NAME,
+    REMEDY,
+    ShardRecord,
+    manifest_content,
+    read_manifest,
+    shards_of,
+)
+from data_engine.sample import IMAGE_FORMATS, Sample
+from data_engine.shard_index import join_shard_indices, read_shard_index
+from data_engine.storage import LocalStorage, Storage, is_url, storage_at
 
-_REMEDY = "make the dataset again, or copy it again from where it is whole"
+__all__ = ["DamagedSampleError", "Dataset", "open_datasets"]
+
+_SPAN_MASK = (1 << SPAN_BITS) - 1
 
 
-class DamagedSampleError(Exception):
-    """What a shard holds is not what was written. The message names shard, key and what is wrong."""
+class _Place(NamedTuple):
+    """Where a sample is."""
 
-    def __init__(
-        self,
-        message: str,
-        shard: str | None = None,
-        key: str | None = None,
-        sample: int | None = None,
-        reason: str | None = None,
-    ) -> None:
-        super().__init__(message, shard, key, sample, reason)  # all of them, so that it can be pickled
-        self.message = message
-        self.shard = shard
-        """Path or URL of the tar."""
-        self.key = key
-        self.sample = sample
-        """The number of the sample in its dataset."""
-        self.reason = reason if reason is not None else message
-        """What is wrong, without the place: "the checksum of its image does not match"."""
-
-    def __str__(self) -> str:
-        return self.message
+    i: int
+    shard: ShardRecord
+    images: range
+    """Rows of its images in the index."""
 
 
 class Dataset:
-    """A directory of shards with their indices and one manifest.json. Made by `Dataset.open`."""
+    """Shards with their index and one manifest.json. Made by `Dataset.open`."""
 
     name: str
-    """The name of the directory."""
+    """The last part of the path or URL."""
     fingerprint: str
     """Changes exactly when the content of a shard does."""
     manifest: dict[str, Any]
 
     def __init__(
-        self,
-        directory: Path,
-        manifest: dict[str, Any],
-        shards: list[ShardRecord],
-        indices: list[dict[str, np.ndarray]],
+        self, storage: Storage, manifest: dict[str, Any], shards: list[ShardRecord], index: IndexFile
     ) -> None:
-        self.directory = directory
-        self.name = directory.name
+        self.storage = storage
+        """Where manifest and index lie."""
+        self.tars = storage_at(manifest.get("tars", storage.location))
+        """Where the tars lie: beside the manifest unless it says otherwise."""
+        self.name = storage.location.rpartition("/")[2]
         self.manifest = manifest
         self.fingerprint = manifest["fingerprint"]
         self.shards = shards
-        self._indices = indices
+        self.convention = Convention.of_manifest(manifest)
+        """How members become samples, for tars that others wrote."""
+        self.index = index
         self._ends = np.cumsum([shard.samples for shard in shards], dtype=np.int64)
-        self._files = _OpenFiles()
+        self._compared: set[str] = set()
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str]) -> Dataset:
-        """Open a finished dataset. ConfigError when it is missing, unfinished, or not what its manifest says.
+    def open(cls, location: str | os.PathLike[str]) -> Dataset:
+        """Open a finished dataset: a directory, or a URL that fsspec understands.
 
-        Sizes and counts of all shards and the checksums of all indices are compared here; the checksum of
-        every member is compared when it is read. `python -m data_engine verify=DIR` compares everything.
+        Costs the same for any number of samples: see the top of this file for what is compared when. A dataset
+        from before dataset.index existed gets it made in memory, every time: `python -m data_engine index=DIR`
+        writes it down. Nothing is written here, since data are often read-only and opened by many processes at once.
+
+        Raises ConfigError when it is missing, unfinished, or not what its manifest says.
         """
-        path = Path(os.path.abspath(directory))
-        manifest = _read_manifest(path)
-        shards = [ShardRecord(**shard) for shard in manifest["shards"]]
-        indices = [_read_index(path, shard) for shard in shards]
-        count = sum(shard.samples for shard in shards)
-        if count != manifest["samples"] or fingerprint_of(shards) != manifest["fingerprint"]:
-            raise ConfigError(f"{path / MANIFEST_NAME} contradicts itself: {_REMEDY}.")
-        if count == 0:
-            raise ConfigError(f"the dataset {path} holds no sample: make it again with samples=1 or more.")
-        return cls(path, manifest, shards, indices)
+        storage = storage_at(location)
+        manifest = read_manifest(storage)
+        shards = shards_of(manifest)
+        if manifest["samples"] == 0:
+            raise ConfigError(
+                f"the dataset {storage.location} holds no sample: make it again with samples=1 or more."
+            )
+        dataset = cls(storage, manifest, shards, _open_index(storage, manifest))
+        if isinstance(dataset.tars, LocalStorage):
+            _check_names(dataset.tars, shards)
+        return dataset
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dataset.open, (self.directory,)  # another process opens it for itself
+        return Dataset.open, (self.storage.location,)  # another process opens it for itself
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def directory(self) -> Path:
+        """The directory of a dataset on a disk. ConfigError for a URL."""
+        if is_url(self.storage.location):
+            raise ConfigError(
+                f"{self.storage.location} is a URL, and a directory is needed here: copy it first."
+            )
+        return Path(self.storage.location)
+
     def read(self, i: int) -> Sample:
         """Sample `i` with its encoded images. DamagedSampleError when a checksum does not match."""
-        shard, index, row = self._locate(i)
-        images = tuple(
-            self._member(shard, index, row, "image", image)
-            for image in range(index["image_start"][row], index["image_start"][row + 1])
-        )
-        return self._sample(shard, index, row, images)
+        place = self._locate(i)
+        parts = self.index.rows("image_parts", place.images.start, len(place.images)).tolist()
+        return self._sample(place, tuple(self._member(place, "image", part) for part in parts))
 
     def read_text(self, i: int) -> Sample:
         """Sample `i` without its images: `images` is empty, `image_sizes` is known. No image is read."""
-        shard, index, row = self._locate(i)
-        return self._sample(shard, index, row, ())
+        return self._sample(self._locate(i), ())
 
     def image_sizes(self, i: int) -> tuple[tuple[int, int], ...]:
         """(width, height) of the images of sample `i`, from the index alone."""
-        _, index, row = self._locate(i)
-        start, end = index["image_start"][row : row + 2]
-        widths, heights = index["image_width"][start:end], index["image_height"][start:end]
-        return tuple(zip(widths.tolist(), heights.tolist(), strict=True))
+        return self._sizes(self._locate(i).images)
 
     def text_lengths(self, i: int) -> tuple[int, int]:
         """Characters of prompt and response of sample `i`, from the index alone: a hint for packing."""
-        _, index, row = self._locate(i)
-        return int(index["prompt_chars"][row]), int(index["response_chars"][row])
+        self._locate(i)
+        prompt, response = self.index.row("lengths", i).tolist()
+        return prompt, response
 
     def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Images of many samples, from the index alone.
@@ -136,97 +144,105 @@ class Dataset:
         Returns:
             How many images each sample has [n], and (width, height) of all of them in that order [m, 2].
         """
-        rows, groups = self._grouped(samples)
-        counts = np.zeros(len(rows), np.int64)
-        for number, places in groups:
-            counts[places] = np.diff(self._indices[number]["image_start"])[rows[places]]
-        sizes = np.zeros((int(counts.sum()), 2), np.int32)
-        starts = np.cumsum(counts) - counts
-        for number, places in groups:
-            index, many = self._indices[number], counts[places]
-            within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-            source = np.repeat(index["image_start"][rows[places]], many) + within
-            target = np.repeat(starts[places], many) + within
-            sizes[target, 0], sizes[target, 1] = index["image_width"][source], index["image_height"][source]
-        return counts, sizes
+        found = self.index.gather("images", self._checked(samples))
+        counts = (found >> np.uint64(SPAN_BITS)).astype(np.int64)
+        starts = (found & np.uint64(_SPAN_MASK)).astype(np.int64)
+        first = np.cumsum(counts) - counts
+        rows = np.repeat(starts - first, counts) + np.arange(int(counts.sum()))
+        return counts, self.index.gather("image_sizes", rows)
 
     def text_lengths_of(self, samples: NDArray[np.int64]) -> NDArray[np.int32]:
         """Characters of prompt and response of many samples [n, 2], from the index alone."""
-        rows, groups = self._grouped(samples)
-        lengths = np.zeros((len(rows), 2), np.int32)
-        for number, places in groups:
-            index = self._indices[number]
-            lengths[places, 0] = index["prompt_chars"][rows[places]]
-            lengths[places, 1] = index["response_chars"][rows[places]]
-        return lengths
+        return self.index.gather("lengths", self._checked(samples))
 
     def key(self, i: int) -> str:
         """The key of sample `i`, from the index alone."""
-        _, index, row = self._locate(i)
-        return index["key"][row].decode("ascii")
+        return self._key(self._locate(i))
 
     def close(self) -> None:
-        """Close the shards that are open. Reading afterwards opens them again."""
-        self._files.clear()
+        """Close the files that are open. Reading afterwards opens them again."""
+        self.storage.close()
+        self.tars.close()
 
-    def _grouped(
-        self, samples: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], list[tuple[int, NDArray[np.int64]]]]:
-        """Rows of samples within their shards, and for each shard number the places of its samples."""
+    def _checked(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
         samples = np.asarray(samples, np.int64)
-        if samples.size and not 0 <= samples.min() <= samples.max() < len(self):
+        if samples.size and not (samples.min() >= 0 and samples.max() < len(self)):
             raise IndexError(
                 f"dataset {self.name} has samples 0 to {len(self) - 1}, and others were asked for"
             )
-        numbers = np.searchsorted(self._ends, samples, side="right")
-        starts = self._ends - np.array([shard.samples for shard in self.shards])
-        order = np.argsort(numbers, kind="stable")
-        present, first = np.unique(numbers[order], return_index=True)
-        return samples - starts[numbers], list(
-            zip(present.tolist(), np.split(order, first[1:]), strict=True)
-        ) if samples.size else []
+        return samples
 
-    def _locate(self, i: int) -> tuple[ShardRecord, dict[str, np.ndarray], int]:
+    def _locate(self, i: int) -> _Place:
         if not 0 <= i < len(self):
             raise IndexError(f"dataset {self.name} has samples 0 to {len(self) - 1}, and {i} was asked for")
-        number = int(np.searchsorted(self._ends, i, side="right"))
-        shard = self.shards[number]
-        return shard, self._indices[number], i - int(self._ends[number]) + shard.samples
+        shard = self.shards[int(np.searchsorted(self._ends, i, side="right"))]
+        span = int(self.index.row("images", i))
+        start = span & _SPAN_MASK
+        return _Place(int(i), shard, range(start, start + (span >> SPAN_BITS)))
 
-    def _sample(
-        self, shard: ShardRecord, index: dict[str, np.ndarray], row: int, images: tuple[bytes, ...]
-    ) -> Sample:
-        key = index["key"][row].decode("ascii")
-        data = self._member(shard, index, row, "json", row)
+    def _key(self, place: _Place) -> str:
+        span = int(self.index.row("keys", place.i))
+        key = self.index.rows("key_bytes", span & _SPAN_MASK, span >> SPAN_BITS).tobytes().decode("utf-8")
+        return key if self.convention == OWN else f"{place.shard.name}/{key}"
+
+    def _sizes(self, images: range) -> tuple[tuple[int, int], ...]:
+        return tuple(map(tuple, self.index.rows("image_sizes", images.start, len(images)).tolist()))
+
+    def _sample(self, place: _Place, images: tuple[bytes, ...]) -> Sample:
+        text = self._member(place, self.convention.text_member, self.index.row("text_parts", place.i).item())
+        formats: tuple[str, ...] = ()
+        sizes: tuple[tuple[int, int], ...] = ()
+        if self.convention != OWN:  # our own JSON says it, and needs no look into the index
+            parts = self.index.rows("image_parts", place.images.start, len(place.images))
+            formats = tuple(IMAGE_FORMATS[number] for number in parts["format"].tolist())
+            sizes = self._sizes(place.images)
+        key = self._key(place)
         try:
-            return from_json(key, data, images)
+            return self.convention.sample(key, text, images, formats, sizes)
         except ValueError as error:
-            raise DamagedSampleError(f"sample {key} in {shard.name}.tar cannot be read: {error}.") from error
+            path = self.tars.path(f"{place.shard.name}.tar")
+            raise DamagedSampleError(
+                f"sample {key} in {path} cannot be read: {error}.", path, key, place.i, str(error)
+            ) from error
 
-    def _member(
-        self, shard: ShardRecord, index: dict[str, np.ndarray], row: int, part: str, place: int
-    ) -> bytes:
-        path = self.directory / f"{shard.name}.tar"
-        offset, size = int(index[f"{part}_offset"][place]), int(index[f"{part}_size"][place])
-        data = self._files.read(path, offset, size)
-        if len(data) != size:
-            problem = f"its {part} ends after {len(data)} of {size} bytes"
-        elif zlib.crc32(data) != int(index[f"{part}_crc32"][place]):
-            problem = f"the checksum of its {part} does not match"
+    def _member(self, place: _Place, what: str, part: tuple[int, ...]) -> bytes:
+        name = f"{place.shard.name}.tar"
+        offset, size, crc32 = part[:3]
+        try:
+            if name not in self._compared:
+                self._compare_size(name, place.shard)
+            data = self.tars.read(name, offset, size)
+        except OSError as error:
+            problem = f"its {what} cannot be read ({error.strerror or error})"
         else:
-            return data
-        key = index["key"][row].decode("ascii")
+            if len(data) == size and zlib.crc32(data) == crc32:
+                return data
+            problem = (
+                f"its {what} ends after {len(data)} of {size} bytes"
+                if len(data) < size
+                else f"the checksum of its {what} does not match"
+            )
+        path, key = self.tars.path(name), self._key(place)
         raise DamagedSampleError(
-            f"sample {key} in {path} is damaged: {problem}; {_REMEDY}.", str(path), key, None, problem
+            f"sample {key} in {path} is damaged: {problem}; {REMEDY}.", path, key, place.i, problem
         )
 
+    def _compare_size(self, name: str, shard: ShardRecord) -> None:
+        size = self.tars.size(name)
+        if size != shard.bytes:
+            raise OSError(f"the shard has {size} bytes and {MANIFEST_NAME} says {shard.bytes}")
+        self._compared.add(name)
 
-def open_datasets(directory: str | os.PathLike[str]) -> dict[str, Dataset]:
-    """Name -> dataset: `directory` itself when it is one, else every sub-directory that is one.
+
+def open_datasets(location: str | os.PathLike[str]) -> dict[str, Dataset]:
+    """Name -> dataset: `location` itself when it is one, else every sub-directory that is one. A URL is one dataset.
 
     A sub-directory with shards and no manifest is an unfinished dataset and is refused rather than left out.
     """
-    path = Path(os.path.abspath(directory))
+    if is_url(location):
+        dataset = Dataset.open(location)
+        return {dataset.name: dataset}
+    path = Path(os.path.abspath(location))
     if not path.is_dir():
         raise ConfigError(f"the data directory {path} does not exist: make it with python -m data_engine.")
     if (path / MANIFEST_NAME).exists() or any(path.glob("*.tar")):
@@ -241,96 +257,43 @@ def open_datasets(directory: str | os.PathLike[str]) -> dict[str, Dataset]:
     return {child.name: Dataset.open(child) for child in found}
 
 
-class _OpenFile:
-    """A file descriptor that closes itself when the last reader lets go of it."""
-
-    __slots__ = ("descriptor",)
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1  # so that __del__ finds it when the next line fails
-        self.descriptor = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
-class _OpenFiles:
-    """The shards that were read last, kept open: opening costs a round trip on a network file system."""
-
-    LIMIT = 128
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
-
-    def read(self, path: Path, offset: int, size: int) -> bytes:
-        with self._lock:
-            file = self._open.get(path)
-            if file is None:
-                try:
-                    file = self._open[path] = _OpenFile(path)
-                except OSError as error:
-                    raise DamagedSampleError(f"{path} cannot be opened: {error.strerror}.") from error
-            self._open.move_to_end(path)
-            while len(self._open) > self.LIMIT:
-                # Whoever still reads it holds the object, so it is closed no earlier than that.
-                self._open.popitem(last=False)
-        parts: list[bytes] = []
-        while size > 0:
-            part = os.pread(file.descriptor, size, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset, size = offset + len(part), size - len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._open.clear()
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise ConfigError(f"the data directory {path} does not exist: make it with python -m data_engine.")
-    manifest_path = path / MANIFEST_NAME
+def _open_index(storage: Storage, manifest: dict[str, Any]) -> IndexFile:
+    content = manifest_content(manifest)
     try:
-        manifest = json.loads(manifest_path.read_text("utf-8"))
-        schema = manifest["schema"]
-    except FileNotFoundError as error:
-        state = "is unfinished: it has shards" if any(path.glob("*.tar")) else "is no dataset: no shards"
+        if isinstance(storage, LocalStorage):
+            index = _index_in(storage, INDEX_NAME)
+        else:
+            index = cached_copy(storage, f"{content}.index", _index_in)
+    except FileNotFoundError:
+        buffer = io.BytesIO()
+        join_shard_indices(buffer, manifest, lambda shard: read_shard_index(storage, shard))
+        data = buffer.getvalue()
+        name = f"the index in memory of {storage.location}"
+        index = IndexFile(lambda offset, size: data[offset : offset + size], len(data), name)
+    except OSError as error:
+        raise ConfigError(f"{storage.path(INDEX_NAME)} cannot be read ({error}): {REMEDY}.") from error
+    if index.head.content != content or index.head.samples != manifest["samples"]:
         raise ConfigError(
-            f"the data directory {path} {state} and no {MANIFEST_NAME}: run the command that makes it (again)."
-        ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ConfigError(f"{manifest_path} cannot be read ({error}): {_REMEDY}.") from error
-    if schema != SCHEMA:
-        raise ConfigError(f"{manifest_path} has schema {schema}, and this program reads schema {SCHEMA}.")
-    needed = {"kind", "seed", "samples", "skipped", "shards", "fingerprint", "options", "versions"}
-    if missing := needed - set(manifest):
-        raise ConfigError(f"{manifest_path} lacks {', '.join(sorted(missing))}: {_REMEDY}.")
-    return manifest
-
-
-def _read_index(path: Path, shard: ShardRecord) -> dict[str, np.ndarray]:
-    tar_path, index_path = path / f"{shard.name}.tar", path / f"{shard.name}.npz"
-    for file in (tar_path, index_path):
-        if not file.exists():
-            raise ConfigError(f"{file} is missing and {MANIFEST_NAME} lists it: {_REMEDY}.")
-    size = tar_path.stat().st_size
-    if size != shard.bytes:
-        raise ConfigError(f"{tar_path} has {size} bytes and {MANIFEST_NAME} says {shard.bytes}: {_REMEDY}.")
-    if sha256_of(index_path) != shard.index_sha256:
-        raise ConfigError(f"{index_path} does not match {MANIFEST_NAME} (sha256): {_REMEDY}.")
-    try:
-        with np.load(index_path, allow_pickle=False) as file:
-            index = {name: file[name] for name in file.files}
-        rows = len(index["key"])
-        whole = rows == shard.samples and len(index["image_start"]) == rows + 1
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise ConfigError(f"{index_path} cannot be read ({error}): {_REMEDY}.") from error
-    if not whole:
-        raise ConfigError(
-            f"{index_path} holds {rows} samples and {MANIFEST_NAME} says {shard.samples}: {_REMEDY}."
+            f"{index.name} is not of this {MANIFEST_NAME}, one of them was changed or is of another time: remove the "
+            "index, and python -m data_engine index=DIR makes it again; or copy both again from where they are whole."
         )
     return index
+
+
+def _index_in(storage: LocalStorage, name: str) -> IndexFile:
+    """The index that is a file of a directory. Raises FileNotFoundError when it is not there."""
+    size = storage.size(name)
+    return IndexFile(lambda offset, count: storage.read(name, offset, count), size, storage.path(name))
+
+
+def _check_names(tars: LocalStorage, shards: list[ShardRecord]) -> None:
+    try:
+        names = set(tars.names())
+    except OSError as error:
+        raise ConfigError(f"{tars.location} cannot be listed ({error.strerror}): {REMEDY}.") from error
+    missing = [shard.name for shard in shards if f"{shard.name}.tar" not in names]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ConfigError(
+            f"{tars.path(missing[0])}.tar{more} is missing and {MANIFEST_NAME} lists it: {REMEDY}."
+        )

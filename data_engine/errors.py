@@ -10,6 +10,31 @@ class ConfigError(Exception):
     """Something that the user asked for is not possible. The message is one sentence for the user."""
 
 
+class DamagedSampleError(Exception):
+    """What a shard holds is not what was written. The message names shard, key and what is wrong."""
+
+    def __init__(
+        self,
+        message: str,
+        shard: str | None = None,
+        key: str | None = None,
+        sample: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message, shard, key, sample, reason)  # all of them, so that it can be pickled
+        self.message = message
+        self.shard = shard
+        """Path or URL of the tar."""
+        self.key = key
+        self.sample = sample
+        """The number of the sample in its dataset."""
+        self.reason = reason if reason is not None else message
+        """What is wrong, without the place: "the checksum of its image does not match"."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence: "; did you mean 'x'?" when a known word is near, else all that is possible."""
     names = sorted(known)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA = 1
-IMAGE_FORMATS = ("png", "jpg")
+IMAGE_FORMATS = ("png", "jpg", "webp")
 IMAGE_PLACEHOLDER = "<image>"
 # WebDataset takes everything after the first dot for the extension, so a dot in a key merges two samples.
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -27,11 +27,12 @@ class Sample:
     """One training or evaluation sample."""
 
     key: str
-    """Unique in its dataset; letters, digits, "_" and "-" only."""
+    """Unique in its dataset; letters, digits, "_" and "-" only in shards that we write. SHARD/KEY in tars of others,
+    who often count anew in every tar."""
     images: tuple[bytes, ...]
     """Encoded images; empty when only the text was read."""
     image_formats: tuple[str, ...]
-    """"png" or "jpg", one per image."""
+    """"png", "jpg" or "webp", one per image."""
     image_sizes: tuple[tuple[int, int], ...]
     """(width, height) in pixels, one per image; known even when the images were not read."""
     prompt: str
@@ -58,7 +59,9 @@ def check_sample(sample: Sample) -> None:
         )
     for image_format in sample.image_formats:
         if image_format not in IMAGE_FORMATS:
-            raise ValueError(f"sample {sample.key} has an image of format {image_format!r}, not png or jpg.")
+            raise ValueError(
+                f"sample {sample.key} has an image of format {image_format!r}, not one of {', '.join(IMAGE_FORMATS)}."
+            )
 
 
 def image_members(sample: Sample) -> list[str]:

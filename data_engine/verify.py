@@ -3,79 +3,97 @@
 from __future__ import annotations
 
 import io
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from data_engine.dataset import DamagedSampleError, Dataset
 from data_engine.errors import ConfigError
-from data_engine.files import atomic_write_bytes, sha256_of
+from data_engine.files import atomic_write_bytes
+from data_engine.foreign import OWN
+from data_engine.image_header import FORMATS, ImageError, check_image
+from data_engine.manifest import REMEDY, ShardRecord
 from data_engine.sample import IMAGE_PLACEHOLDER, Sample, image_members
+from data_engine.shard_index import Starts, compare_with_joint, read_shard_index
+from data_engine.tar_scan import TarError, TarScan
 
-MAXIMUM_PIXELS = 100_000_000
-_PILLOW_FORMATS = {"png": "PNG", "jpg": "JPEG"}
 _CELL, _CAPTION, _COLUMNS, _CELLS = 256, 64, 6, 36
 
 
 def verify(dataset: Dataset, progress: Callable[[int, int], None]) -> None:
     """Compare all that can be compared. DamagedSampleError or ConfigError with the first thing that is wrong.
 
-    `Dataset.open` has compared sizes, counts and indices already; here every tar is hashed and listed, every
-    member's CRC-32 compared, every image decoded, every JSON read.
+    Every block of dataset.index, and that it says what the indices of the shards say; every tar hashed and its
+    headers read; every member's CRC-32; every text understood, every image decoded; no key twice.
     """
-    keys: set[str] = set()
-    row = 0
     progress(0, len(dataset))
+    dataset.index.verify()
+    hashes = np.zeros(len(dataset), np.uint64)
+    starts = Starts()
     for shard in dataset.shards:
-        path = dataset.directory / f"{shard.name}.tar"
-        if sha256_of(path) != shard.sha256:
-            # The whole tar is wrong somewhere; the members tell where, and they are read first to say so.
-            for i in range(row, row + shard.samples):
-                dataset.read(i)
-            raise DamagedSampleError(f"{path} is damaged outside of its samples: its sha256 does not match.")
-        listed = _listed_members(path)
-        for i in range(row, row + shard.samples):
+        rows = range(starts.samples, starts.samples + shard.samples)
+        columns = read_shard_index(dataset.storage, shard)
+        starts = compare_with_joint(dataset.index, columns, starts, shard.name)
+        listed, problem = _listed_members(dataset, shard)
+        expected: list[str] = []
+        for i in rows:
+            # Where the tar as a whole is wrong, its samples are read all the same, to say which one it is.
             sample = dataset.read(i)
-            if sample.key in keys:
-                raise DamagedSampleError(f"the key {sample.key} appears twice, the second time in {path}.")
-            keys.add(sample.key)
-            for member in [*image_members(sample), "json"]:
-                if next(listed, None) != f"{sample.key}.{member}":
-                    raise DamagedSampleError(f"{path} does not list {sample.key}.{member} where it should.")
-            _check_pictures(sample, path)
-        if (extra := next(listed, None)) is not None:
-            raise DamagedSampleError(f"{path} holds {extra}, which is not in its index.")
-        row += shard.samples
-        progress(row, len(dataset))
-
-
-def _listed_members(path: Path) -> Iterator[str]:
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
-            yield member.name
-
-
-def _check_pictures(sample: Sample, path: Path) -> None:
-    if sample.prompt.count(IMAGE_PLACEHOLDER) != len(sample.images):
-        raise DamagedSampleError(
-            f"sample {sample.key} in {path} has another number of images than its prompt."
-        )
-    for data, size, name in zip(sample.images, sample.image_sizes, sample.image_formats, strict=True):
-        try:
-            with Image.open(io.BytesIO(data), formats=[_PILLOW_FORMATS[name]]) as picture:
-                if picture.width * picture.height > MAXIMUM_PIXELS:
-                    raise ValueError(f"it has more than {MAXIMUM_PIXELS} pixels")
-                if picture.size != size:
-                    raise ValueError(
-                        f"it is {picture.width} x {picture.height} pixels, not {size[0]} x {size[1]}"
-                    )
-                picture.load()
-        except (OSError, ValueError, KeyError, SyntaxError) as error:
+            _check_sample(sample, dataset.tars.path(f"{shard.name}.tar"), i)
+            expected += [f"{sample.key}.{member}" for member in [*image_members(sample), "json"]]
+            hashes[i] = xxhash.xxh3_64_intdigest(sample.key.encode())
+        path = dataset.tars.path(f"{shard.name}.tar")
+        if problem:
             raise DamagedSampleError(
-                f"an image of sample {sample.key} in {path} is wrong: {error}."
-            ) from error
+                f"{path} is damaged outside of its samples: {problem}; {REMEDY}.", path, reason=problem
+            )
+        if dataset.convention == OWN and listed != expected:
+            raise DamagedSampleError(f"{path} does not hold the members that its index says; {REMEDY}.", path)
+        progress(rows.stop, len(dataset))
+    _check_keys(dataset, hashes)
+
+
+def _listed_members(dataset: Dataset, shard: ShardRecord) -> tuple[list[str], str]:
+    """Names of all members of a tar, and what is wrong with it as a whole, or ""."""
+    try:
+        with dataset.tars.open(f"{shard.name}.tar") as file:
+            scan = TarScan(file, largest=0)
+            names = [member.name for member in scan]
+    except TarError as error:
+        return [], str(error)
+    except OSError as error:
+        return [], f"it cannot be read ({error})"
+    return names, "" if scan.sha256 == shard.sha256 else "its sha256 does not match"
+
+
+def _check_keys(dataset: Dataset, hashes: NDArray[np.uint64]) -> None:
+    """No key twice. Hashes of 64 bits, so that 50 million keys take 400 MB and not several GB."""
+    order = np.argsort(hashes, kind="stable")
+    for place in np.flatnonzero(np.diff(hashes[order]) == 0).tolist():
+        first, second = (int(order[place + step]) for step in (0, 1))
+        if (key := dataset.key(first)) == dataset.key(second):
+            raise DamagedSampleError(
+                f"the key {key} appears twice, as sample {first} and {second} of {dataset.name}.",
+                key=key,
+                sample=second,
+            )
+
+
+def _check_sample(sample: Sample, path: str, i: int) -> None:
+    problem = ""
+    if sample.prompt.count(IMAGE_PLACEHOLDER) != len(sample.images):
+        problem = "it has another number of images than its prompt"
+    try:
+        for data, size, name in zip(sample.images, sample.image_sizes, sample.image_formats, strict=True):
+            check_image(data, name, size)
+    except ImageError as error:
+        problem = f"an image is wrong: {error}"
+    if problem:
+        raise DamagedSampleError(f"sample {sample.key} in {path}: {problem}.", path, sample.key, i, problem)
 
 
 def contact_sheet(datasets: list[Dataset], path: Path) -> None:
@@ -95,7 +113,7 @@ def contact_sheet(datasets: list[Dataset], path: Path) -> None:
         top = 8 + place // _COLUMNS * (_CELL + _CAPTION + 8)
         draw.rectangle((left, top, left + _CELL - 1, top + _CELL + _CAPTION - 1), fill=(255, 255, 255))
         if sample.images:
-            with Image.open(io.BytesIO(sample.images[0]), formats=list(_PILLOW_FORMATS.values())) as picture:
+            with Image.open(io.BytesIO(sample.images[0]), formats=list(FORMATS)) as picture:
                 scale = min(_CELL / picture.width, _CELL / picture.height, 2.0)
                 small = picture.convert("RGB").resize(
                     (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

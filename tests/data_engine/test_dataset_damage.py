@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -53,19 +54,28 @@ def test_truncated_shard(damaged: Copy) -> None:
     directory = damaged()
     path = directory / "card-000001.tar"
     path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(
-        ConfigError, match=r"card-000001.tar has \d+ bytes and manifest.json says \d+: make the"
-    ):
-        Dataset.open(directory)
+    dataset = Dataset.open(directory)
+    dataset.read(4)
+    with pytest.raises(DamagedSampleError, match=r"the shard has \d+ bytes and manifest.json says \d+"):
+        dataset.read(5)
+    with pytest.raises(DamagedSampleError, match=r"the shard has \d+ bytes and manifest.json says \d+"):
+        check(directory)
 
 
-def test_shard_truncated_after_opening(damaged: Copy) -> None:
+def test_shard_truncated_while_it_is_read(damaged: Copy) -> None:
     directory = damaged()
     dataset = Dataset.open(directory)
+    dataset.read(11)
     path = directory / "card-000002.tar"
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(DamagedSampleError, match=r"sample card-000000011 in .*: its image ends after 0 of"):
+    os.truncate(path, 2000)
+    with pytest.raises(
+        DamagedSampleError, match=r"sample card-000000011 in .*: its image ends after 0 of"
+    ) as caught:
         dataset.read(11)
+    assert (caught.value.shard, caught.value.key, caught.value.sample) == (str(path), "card-000000011", 11)
+    assert caught.value.reason.startswith("its image ends after 0 of")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.sample) == (str(caught.value), 11)
 
 
 @pytest.mark.parametrize(("part", "what"), [("image", "its image"), ("json", "its json")])
@@ -96,6 +106,10 @@ def test_flipped_byte_in_a_header_is_found_by_verify(damaged: Copy) -> None:
 def test_missing_index_and_missing_shard(damaged: Copy) -> None:
     directory = damaged()
     (directory / "card-000001.npz").rename(directory / "away")
+    Dataset.open(directory).read(7)  # a reader needs dataset.index only
+    with pytest.raises(ConfigError, match=r"card-000001.npz is missing and manifest.json lists it"):
+        check(directory)
+    (directory / "dataset.index").unlink()
     with pytest.raises(ConfigError, match=r"card-000001.npz is missing and manifest.json lists it"):
         Dataset.open(directory)
     (directory / "away").rename(directory / "card-000001.npz")
@@ -104,10 +118,28 @@ def test_missing_index_and_missing_shard(damaged: Copy) -> None:
         Dataset.open(directory)
 
 
-def test_changed_index(damaged: Copy) -> None:
+def test_changed_index_of_a_shard(damaged: Copy) -> None:
     directory = damaged()
     flip(directory / "card-000001.npz", 200)
     with pytest.raises(ConfigError, match=r"card-000001.npz does not match manifest.json \(sha256\)"):
+        check(directory)
+    (directory / "dataset.index").unlink()
+    with pytest.raises(ConfigError, match=r"card-000001.npz does not match manifest.json \(sha256\)"):
+        Dataset.open(directory)
+
+
+def test_a_dataset_without_its_joint_index_reads_the_same(damaged: Copy, cards: Dataset) -> None:
+    directory = damaged()
+    (directory / "dataset.index").unlink()
+    older = Dataset.open(directory)
+    assert [older.read(i) for i in range(12)] == [cards.read(i) for i in range(12)]
+    assert sorted(path.suffix for path in directory.iterdir() if path.suffix == ".index") == []
+
+
+def test_index_of_another_manifest(damaged: Copy) -> None:
+    directory = damaged()
+    edit_manifest(directory, options={"other": 1})
+    with pytest.raises(ConfigError, match=r"dataset.index is not of this manifest.json"):
         Dataset.open(directory)
 
 
