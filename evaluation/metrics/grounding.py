@@ -1,0 +1,87 @@
+"""Boxes in an answer: `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>`, matched by overlap.
+
+Coordinates are the model's bins, 0 to 999 from the left and from the top. Boxes with the same label are
+assigned one to one so that the sum of their intersections over union (IoU) is largest. F1 counts the assigned
+pairs with an IoU of 0.5 or more; the mean IoU is over the true boxes, an unmatched one counting 0.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from evaluation.metrics.words import Overlap, overlap
+
+IOU_THRESHOLD = 0.5
+MAX_BOXES = 5_000
+
+_SPAN = re.compile(r"<\|ref\|>(.*?)<\|/ref\|>\s*<\|det\|>(.*?)<\|/det\|>", re.DOTALL)
+_BOX = re.compile(r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]")
+_BOXES = re.compile(rf"\s*\[\s*{_BOX.pattern}(?:\s*,\s*{_BOX.pattern})*\s*\]\s*")
+
+
+@dataclass(frozen=True)
+class Box:
+    label: str
+    corners: tuple[int, int, int, int]
+    """x1, y1, x2, y2 with x1 <= x2 and y1 <= y2."""
+
+
+@dataclass(frozen=True)
+class GroundingScore:
+    boxes: Overlap
+    """Pairs with an IoU of 0.5 or more."""
+    mean_iou: float
+    malformed: int
+    """Spans of the prediction that hold no box; each counts as a wrong box."""
+
+
+def read_boxes(text: str) -> tuple[list[Box], int]:
+    """The boxes of an answer and the number of spans whose coordinates cannot be read."""
+    boxes: list[Box] = []
+    malformed = 0
+    for label, coordinates in _SPAN.findall(text):
+        found = [_box(label.strip(), corners) for corners in _BOX.findall(coordinates)]
+        whole = [box for box in found if box is not None]
+        if not _BOXES.fullmatch(coordinates) or len(whole) < len(found) or len(boxes) >= MAX_BOXES:
+            malformed += 1
+        else:
+            boxes += whole
+    return boxes, malformed
+
+
+def score_grounding(prediction: str, truth: str) -> GroundingScore:
+    """Compares the boxes of two answers; two answers without any box agree."""
+    predicted, malformed = read_boxes(prediction)
+    true, _ = read_boxes(truth)
+    agreeing, total = 0, 0.0
+    for label in {box.label for box in true}:
+        overlaps = iou([b for b in predicted if b.label == label], [b for b in true if b.label == label])
+        chosen = overlaps[linear_sum_assignment(overlaps, maximize=True)]
+        agreeing += int((chosen >= IOU_THRESHOLD).sum())
+        total += float(chosen.sum())
+    nothing = not true and not predicted and not malformed
+    return GroundingScore(
+        boxes=overlap(agreeing, len(predicted) + malformed, len(true)),
+        mean_iou=total / len(true) if true else float(nothing),
+        malformed=malformed,
+    )
+
+
+def iou(predicted: list[Box], true: list[Box]) -> np.ndarray:
+    """Intersection over union of every pair, [predicted, true]; 0 where both have no area."""
+    left = np.array([box.corners for box in predicted], dtype=np.float64).reshape(-1, 1, 4)
+    right = np.array([box.corners for box in true], dtype=np.float64).reshape(1, -1, 4)
+    size = np.minimum(left[..., 2:], right[..., 2:]) - np.maximum(left[..., :2], right[..., :2])
+    shared = np.clip(size, 0, None).prod(axis=-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (left, right)]
+    union = areas[0] + areas[1] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _box(label: str, corners: tuple[str, ...]) -> Box | None:
+    x1, y1, x2, y2 = (int(corner) for corner in corners)
+    return Box(label, (x1, y1, x2, y2)) if x1 <= x2 and y1 <= y2 else None
