@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .layout import image_layout, tokens_per_view
@@ -216,6 +216,11 @@ def open_image(source: bytes | str | os.PathLike, max_pixels: int = MAX_PIXELS) 
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is larger than any cap allows: {error}") from error
+    except UnidentifiedImageError as error:
+        # Pillow's own sentence holds the address of the buffer, and so is another one every time.
+        raise ImageError(
+            f"{name} is not a readable {', '.join(FORMATS)} file: it is of no such format."
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{name} is not a readable {', '.join(FORMATS)} file: {error}.") from error
     return _to_rgb(ImageOps.exif_transpose(image))

@@ -63,7 +63,9 @@ def damage_of(dataset: SampleReader, sample: int, error: Exception) -> Damage:
     """What is known about a sample that could not be used."""
     key = dataset.key(sample)
     if isinstance(error, DamagedSampleError):
-        return Damage(dataset.name, sample, error.shard or "", error.key or key, str(error))
+        # Its own sentence ends with a remedy, and `as_error` has another one to offer.
+        reason = f"sample {key} in {error.shard} is damaged: {error.reason}" if error.shard else str(error)
+        return Damage(dataset.name, sample, error.shard or "", key, reason)
     reason = f"sample {key} ({dataset.name}/{sample}) cannot be used: {error}"
     return Damage(dataset.name, sample, "", key, reason)
 

@@ -76,7 +76,9 @@ class MemoryDataset:
     def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         chosen = [self.samples[i].image_sizes for i in samples.tolist()]
         sizes = [size for of_one in chosen for size in of_one]
-        return np.array([len(of_one) for of_one in chosen], np.int64), np.array(sizes, np.int32).reshape(-1, 2)
+        return np.array([len(of_one) for of_one in chosen], np.int64), np.array(sizes, np.int32).reshape(
+            -1, 2
+        )
 
 
 def cards(count: int, seed: int = 1, name: str = "card") -> MemoryDataset:

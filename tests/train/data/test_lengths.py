@@ -10,6 +10,7 @@ from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample, pages
 
 from model.tokenizer import Tokenizer
 from train.data.costs import SampleCosts, view_load
+from train.data.damage import DamagedDataError
 from train.data.draws import DrawTable
 from train.data.micro_batch import LABEL, SEGMENT, Header, MicroBatchBuilder, MicroBatchShape, PackedSample
 from train.data.modes import ModePlan, ModeShares
@@ -79,5 +80,7 @@ def test_the_cache_spares_reading(tokenizer: Tokenizer, tmp_path: Path) -> None:
 def test_a_prompt_that_does_not_fit_names_its_sample(tokenizer: Tokenizer) -> None:
     sample = make_sample("odd", "card", [(100, 60)], "1")
     dataset = MemoryDataset("cards", [type(sample)(**{**sample.__dict__, "prompt": "no mark"})])
-    with pytest.raises(ValueError, match="sample odd of dataset cards: the prompt holds 0 <image>"):
+    with pytest.raises(
+        DamagedDataError, match=r"sample odd .cards/0. cannot be used: the prompt holds 0 <image>"
+    ):
         SampleCosts({"cards": dataset}, ["cards"], tokenizer, MODES).of(all_of(1))

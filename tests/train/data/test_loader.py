@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample, pages, texts
 
-from data_engine.dataset import DamagedSampleError, Dataset
 from data_engine.errors import ConfigError
-from data_engine.sample import Sample
-from data_engine.shards import write_manifest, write_shard
 from model.tokenizer import Tokenizer
 from train.data.loader import HeldOutLoader, PackedLoader
 from train.data.micro_batch import (
@@ -180,57 +176,6 @@ def test_held_out_data_of_which_nothing_fits_is_refused(tokenizer: Tokenizer) ->
     long = MemoryDataset("text", [make_sample("long", "text", [], "words " * 500)])
     with pytest.raises(ConfigError, match="none of the held-out samples of text fits"):
         HeldOutLoader({"text": long}, tokenizer, NANO_MODES, SHAPE, 1)
-
-
-def on_disk(directory: Path, count: int = 24) -> Dataset:
-    made = [make_sample(f"card-{i:03d}", "card", [(100, 60)], f"{i}") for i in range(count)]
-    record = write_shard(directory, "card-000000", made, {})
-    write_manifest(directory, kind="card", seed=1, shards=[record], skipped=[], options={}, versions={})
-    return Dataset.open(directory)
-
-
-@pytest.mark.parametrize("prefetch", [0, 1])
-def test_a_damaged_sample_names_shard_and_key(tokenizer: Tokenizer, tmp_path: Path, prefetch: int) -> None:
-    directory = tmp_path / "cards"
-    directory.mkdir()
-    dataset = on_disk(directory)
-    tar = directory / "card-000000.tar"
-    content = bytearray(tar.read_bytes())
-    content[content.index(b"card-007.png") + 512 + 60] ^= 1
-    tar.chmod(0o644)
-    tar.write_bytes(content)
-    reader = PackedLoader(
-        {"cards": dataset}, tokenizer, NANO_MODES, SHAPE, Mixture(window=24), 1, 2, prefetch=prefetch
-    )
-    with pytest.raises(DamagedSampleError, match=r"card-007 in .*card-000000.tar is damaged.*checksum"):
-        for step in range(4):
-            list(reader.step_batches(step))
-    reader.close()
-
-
-def test_an_unreadable_picture_names_its_sample(tokenizer: Tokenizer) -> None:
-    broken = Sample("bad", (b"no image",), ("png",), ((10, 10),), "<image>\nFree OCR.", "1", "card")
-    data = {"card": MemoryDataset("card", [broken])}
-    reader = PackedLoader(data, tokenizer, NANO_MODES, SHAPE, Mixture(window=2), 1, 1)
-    with pytest.raises(ValueError, match=r"sample bad .card/0.: image is not a readable"):
-        list(reader.step_batches(0))
-
-
-def test_an_image_that_is_not_as_indexed_is_noticed(tokenizer: Tokenizer) -> None:
-    honest = make_sample("page", "page", [(300, 300)], "text")
-    lying = Sample(**{**honest.__dict__, "image_sizes": ((64, 64),)})
-    reader = PackedLoader(
-        {"page": MemoryDataset("page", [lying])},
-        tokenizer,
-        NANO_MODES,
-        SHAPE,
-        Mixture(window=1),
-        1,
-        1,
-        prefetch=0,
-    )
-    with pytest.raises(ValueError, match="was measured at"):
-        list(reader.step_batches(0))
 
 
 def test_impossible_layouts_are_refused(tokenizer: Tokenizer) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from train.data.prefetch import Prefetcher
+from train.data.prefetch import Prefetcher, made_by
 
 
 def slow_square(number: int) -> int:
@@ -17,7 +17,7 @@ def slow_square(number: int) -> int:
 
 @pytest.mark.parametrize("depth", [0, 1, 5])
 def test_any_order_gives_the_same(depth: int) -> None:
-    ahead = Prefetcher(slow_square, depth)
+    ahead = Prefetcher(made_by(slow_square), depth)
     asked = [0, 1, 2, 9, 10, 3, 4, 4]
     assert [ahead.take(number) for number in asked] == [number**2 for number in asked]
     ahead.close()
@@ -30,7 +30,7 @@ def test_a_failure_reaches_the_one_who_asks_for_it(depth: int) -> None:
             raise KeyError("two")
         return number
 
-    ahead = Prefetcher(make, depth)
+    ahead = Prefetcher(made_by(make), depth)
     assert [ahead.take(0), ahead.take(1)] == [0, 1]
     for _ in range(2):
         with pytest.raises(KeyError, match="two"):
@@ -41,7 +41,7 @@ def test_a_failure_reaches_the_one_who_asks_for_it(depth: int) -> None:
 
 def test_waiting_is_measured_and_threads_end() -> None:
     before = threading.active_count()
-    ahead = Prefetcher(slow_square, 2)
+    ahead = Prefetcher(made_by(slow_square), 2)
     assert ahead.take(0) == 0
     assert 0 < ahead.waited_seconds < 1
     ahead.close()
@@ -50,7 +50,7 @@ def test_waiting_is_measured_and_threads_end() -> None:
 
 
 def test_the_end() -> None:
-    ahead = Prefetcher(slow_square, 4, end=3)
+    ahead = Prefetcher(made_by(slow_square), 4, end=3)
     assert [ahead.take(number) for number in range(3)] == [0, 1, 4]
     with pytest.raises(IndexError, match="there are 3 things"):
         ahead.take(3)
