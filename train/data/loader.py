@@ -163,6 +163,16 @@ class _StepLoader:
         return damages
 
     @property
+    def stream(self) -> PackStream:
+        """All packs, before they are dealt out to ranks."""
+        return self._stream
+
+    @property
+    def costs(self) -> SampleCosts:
+        """What samples take of a micro-batch."""
+        return self._costs
+
+    @property
     def data_wait_seconds(self) -> float:
         """Time that `step_batches` has made its caller wait, since the beginning."""
         return self._prefetcher.waited_seconds
