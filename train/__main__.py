@@ -16,7 +16,6 @@ import sys
 import time
 
 from data_engine.command_line import run
-from data_engine.dataset import DamagedSampleError
 from data_engine.errors import ConfigError
 from train.config import TrainConfig
 
@@ -43,15 +42,19 @@ def main(config: TrainConfig) -> int | None:
 def _train(config: TrainConfig) -> int:
     from train.prepare import prepare
 
+    # Texts are tokenised ahead in a thread; a node's ranks would otherwise all take all its cores for that.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     prepared = prepare(config)
     # DeepSpeed takes seconds to import: after what can be refused has been refused.
+    from train.agreement import DisagreementError
+    from train.data.damage import DamagedDataError
     from train.deepspeed_engine import NonFiniteError
     from train.loop import train
 
     try:
         return train(prepared)
-    except (ConfigError, NonFiniteError, DamagedSampleError) as error:
-        if RANK == 0 or isinstance(error, DamagedSampleError):
+    except (ConfigError, DamagedDataError, DisagreementError, NonFiniteError) as error:
+        if RANK == 0:
             sys.stderr.write(f"error: {error}\n")
         return 2
 

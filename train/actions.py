@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from data_engine.dataset import open_datasets
+from data_engine.files import atomic_write_json
 from model.config import RELEASED_IMAGE_TOKEN_ID
 from train.assemble import model_config
-from train.config import TrainConfig, require
+from train.config import TrainConfig, World, require
 from train.cut import table_as_text
-from train.data.report import data_report, format_report
+from train.data.report import data_report
+from train.data.report_text import format_report
 from train.export import export_run
-from train.prepare import cut_model, read_tokenizer
+from train.prepare import cut_model, make_loader, read_tokenizer
 from train.run_directory import RunDirectory
 from train.tokenizer import train_tokenizer
 
@@ -46,16 +48,16 @@ def plan(config: TrainConfig) -> str:
 
 
 def report_data(config: TrainConfig) -> str:
-    """What the packed data of this run looks like."""
-    require(bool(config.data), "data is required: give data=DIR with one dataset or several.")
-    report = data_report(
-        open_datasets(config.data),
-        read_tokenizer(config),
-        config.resolution_modes(),
-        config.sequence.budgets(),
-        config.data_mixture(),
-        config.seed,
-        config.micro_batches * config.data_parallel,
-        config.steps,
-    )
-    return format_report(report)
+    """What the data of this run will be; with `run`, also written to its report/data.json."""
+    # As rank 0 of the run sees it: the first stage alone reads data.
+    rank_0 = World(rank=0, size=config.data_parallel, local_rank=0, pipeline_stages=1)
+    loader = make_loader(config, rank_0, read_tokenizer(config))
+    assert loader is not None
+    report = data_report(loader, config.steps)
+    text = format_report(report)
+    if config.run:
+        path = RunDirectory(config.run).data_report_file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(path, report)
+        text += f"\nwritten to {path}"
+    return text

@@ -8,7 +8,7 @@
     checkpoints/step_N/ see `train.checkpoint`
     latest              name of the newest checkpoint
     control/            a file `stop` or `save` in it asks the run to do so
-    report/             plots
+    report/             plots; data.json of `data_report=true`, which may be there before the run is
 
 Only rank 0 writes here, except for the checkpoint files that belong to one rank.
 """
@@ -53,6 +53,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.latest_file = self.path / "latest"
         self.control = self.path / "control"
+        self.data_report_file = self.path / "report" / "data.json"
         self._lock: IO[str] | None = None
 
     def read_config(self) -> dict[str, Any]:
@@ -130,7 +131,7 @@ class RunDirectory:
 
 
 def _visible(directory: Path) -> list[str]:
-    return [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
+    return [e.name for e in directory.iterdir() if not e.name.startswith(".") and e.name != "report"]
 
 
 def _identity(config: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class MixtureDraws:
     ) -> None:
         self.quotas = Quotas(mixture, sizes)
         self.names = self.quotas.names
-        self._sizes = np.array([sizes[name] for name in self.names], dtype=np.int64)
+        self.sizes = np.array([sizes[name] for name in self.names], dtype=np.int64)
+        """[sources] samples of every dataset."""
         self._window = mixture.window
         self._seed = seed
         self._order = order
@@ -82,7 +83,7 @@ class MixtureDraws:
 
     def _make_epoch_order(self, source: int, epoch: int) -> EpochOrder:
         key = derive_key(self._seed, "epoch", self.names[source], epoch)
-        return self._order.over(int(self._sizes[source]), key)
+        return self._order.over(int(self.sizes[source]), key)
 
     def _window_order(self, window: int) -> Permutation:
         return Permutation(self._window, derive_key(self._seed, "window", window))
@@ -95,7 +96,7 @@ class MixtureDraws:
         source = int(np.searchsorted(ends, ticket, side="right"))
         first = int(ends[source - 1]) if source else 0
         use = int(self.quotas.uses_before(window)[source]) + ticket - first
-        epoch, place = divmod(use, int(self._sizes[source]))
+        epoch, place = divmod(use, int(self.sizes[source]))
         return Draw(self.names[source], self._epoch_order(source, epoch).at(place), epoch)
 
     def window(self, window: int) -> DrawTable:
@@ -105,7 +106,7 @@ class MixtureDraws:
         ends = np.cumsum(quota)
         source = np.searchsorted(ends, ticket, side="right")
         use = self.quotas.uses_before(window)[source] + ticket - (ends - quota)[source]
-        epoch, place = np.divmod(use, self._sizes[source])
+        epoch, place = np.divmod(use, self.sizes[source])
         sample, slot = np.empty_like(place), np.empty_like(place)
         for number in np.unique(source).tolist():
             for epoch_number in np.unique(epoch[source == number]).tolist():
@@ -119,7 +120,7 @@ class MixtureDraws:
         uses = self.quotas.uses_before(window)
         return {
             name: float(use / size) if size else 0.0
-            for name, use, size in zip(self.names, uses, self._sizes, strict=True)
+            for name, use, size in zip(self.names, uses, self.sizes, strict=True)
         }
 
 

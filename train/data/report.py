@@ -1,195 +1,305 @@
-"""What the data of a run will be: per dataset and over all, without a GPU and without decoding an image.
+"""What the data of a run will be, without a GPU and without decoding an image.
 
-`data_report` measures by doing: it draws and packs the windows of the run as the loader will. Long runs are
-measured over their first windows, and the report says so.
+What is special here:
+- It measures by doing: the loader of the run draws, measures and packs windows as it will in training.
+- Draws and epochs of every dataset are exact for a run of any length: they are arithmetic. The rest (tokens, fill,
+  what is dropped, balance) is measured, in all windows of a short run and in windows spread evenly over every phase
+  of a long one; `run.sampled` says which.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import math
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from model.tokenizer import Tokenizer
-from train.data.costs import SampleCosts
+from train.data.costs import NEVER_FITS
 from train.data.draws import MixtureDraws
-from train.data.micro_batch import MicroBatchShape
-from train.data.mixture import Mixture
-from train.data.modes import ModeChoices, ModePlan
-from train.data.packing import BUDGETS, TOKENS
-from train.data.reader import SampleReader
+from train.data.loader import PackedLoader
+from train.data.mixture import Quotas
+from train.data.modes import SLOTS
+from train.data.packing import BUDGETS, PATCHES, TOKENS, assign_packs
 from train.data.stream import PackStream, WindowPlan
 
+MEASURED_DRAWS = 1 << 17
+"""Draws that are measured of a run at most, but at least two windows of every phase."""
+BALANCED_STEPS = 200
+"""Steps whose balance is measured at most."""
+REASONS = (*BUDGETS, "unreadable")
+"""Why a sample is dropped."""
 
-def data_report(
-    datasets: Mapping[str, SampleReader],
-    tokenizer: Tokenizer,
-    modes: ModeChoices,
-    shape: MicroBatchShape,
-    mixture: Mixture,
-    seed: int,
-    packs_per_step: int,
-    steps: int,
-    *,
-    lengths_cache: str | os.PathLike[str] | None = None,
-    max_windows: int = 256,
-) -> dict[str, Any]:
-    """Measure the mixture of a run of `steps` steps of `packs_per_step` packs (over all ranks).
 
-    Args:
-        lengths_cache: also measure every sample of every dataset and keep the lengths there for the loader.
-        max_windows: windows that are drawn and packed at most.
+def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED_DRAWS) -> dict[str, Any]:
+    """Measure what a run of `steps` steps of this loader will be.
+
+    With a lengths cache, every sample of every dataset is measured too, and kept there for the loader.
 
     Returns:
-        JSON-able: "run" (steps, packs and windows measured, samples and tokens per step),
-        "fill" (budget name -> filled share), "dropped" (all, and budget name -> samples that exceed it), "datasets"
-        (name -> available, samples, share, epochs, dropped, tokens, token_share, labelled_tokens, images, mean_tokens),
-        "phases" (first_sample, first_step or None, weights).
+        JSON-able:
+        "run": steps, packs per step, windows of the run and how many of them were measured ("sampled": not all),
+            samples, tokens, labelled tokens and images over the run and per step;
+        "fill": budget -> filled share;
+        "balance": vision load of the rank that has the most over the mean of its step, averaged over steps, as the
+            packs are dealt out and as they would be in the order of the stream; null where there is one rank;
+        "dropped": samples over the run, share, and by reason (budget that is exceeded, or "unreadable");
+        "split": texts over the run that are split, and into how many stretches;
+        "datasets": name -> available, samples, share, epochs, dropped, tokens, token_share, labelled_tokens, images,
+            mean_tokens, modes (mode -> share of the images);
+        "modes": mode -> share of all images;
+        "phases": first_sample, first_step (null when the run does not reach it), weights, modes (task -> mode ->
+            share).
 
     Raises:
-        ConfigError: as the loader would.
+        ConfigError, DamagedDataError: as the loader would.
     """
-    shape.check(modes)
-    sizes = {name: len(dataset) for name, dataset in datasets.items()}
-    draws = MixtureDraws(mixture, sizes, seed)
-    plan = ModePlan(modes, [phase.modes for phase in mixture.phases])
-    costs = SampleCosts(datasets, draws.names, tokenizer, plan, lengths_cache)
-    stream = PackStream(draws, costs, shape.capacity, seed)
-    wanted = steps * packs_per_step
-
-    tally = _Tally(draws.names, shape)
-    first_packs = []
-    window = 0
-    while tally.packs < wanted and window < max_windows:
-        first_packs.append(tally.packs)
-        tally.add(stream.plan(window))
-        window += 1
-    costs.save()
-
-    steps_measured = min(steps, tally.packs // packs_per_step)
-    per_step = packs_per_step / max(1, tally.packs)  # share of what was measured that one step takes
+    draws = loader.stream.draws
+    assert isinstance(draws, MixtureDraws)
+    loader.costs.save()
+    stretches = _measure(
+        loader.stream, draws.quotas, loader.packs_per_step * steps, _Sizes.of(loader), measured_draws
+    )
+    total = _Tally.sum([stretch.tally.times(stretch.windows / stretch.measured) for stretch in stretches])
+    windows = sum(stretch.windows for stretch in stretches)
+    window = draws.quotas.mixture.window
+    packs = max(1.0, total.packs)
+    per_step = loader.packs_per_step / packs  # share of what was counted that one step takes
+    uses = draws.quotas.uses_before(windows)
+    names = [name for name, size in zip(draws.names, draws.sizes, strict=True) if size]
+    first_packs = np.cumsum([0, *(stretch.windows * stretch.packs_per_window for stretch in stretches)])
     return {
         "run": {
             "steps": steps,
-            "steps_measured": steps_measured,
-            "packs_per_step": packs_per_step,
-            "packs": tally.packs,
-            "windows": window,
-            "window": mixture.window,
-            "samples": window * mixture.window,
-            "samples_per_step": round(window * mixture.window * per_step, 2),
-            "tokens_per_step": round(float(tally.filled[TOKENS]) * per_step, 2),
-            "labelled_tokens_per_step": round(float(tally.labelled.sum()) * per_step, 2),
+            "packs_per_step": loader.packs_per_step,
+            "windows": windows,
+            "windows_measured": sum(stretch.measured for stretch in stretches),
+            "sampled": any(stretch.measured < stretch.windows for stretch in stretches),
+            "window": window,
+            "packs": round(total.packs),
+            "samples": windows * window,
+            "tokens": round(total.budgets[TOKENS]),
+            "labelled_tokens": round(total.labelled.sum()),
+            "images": round(total.images.sum()),
+            "samples_per_step": round(windows * window * per_step, 2),
+            "tokens_per_step": round(total.budgets[TOKENS] * per_step, 2),
+            "labelled_tokens_per_step": round(total.labelled.sum() * per_step, 2),
         },
-        "fill": tally.fill(),
-        "dropped": {"samples": int(tally.dropped.sum()), **tally.dropped_by_budget},
+        "fill": {
+            name: round(filled / packs / have, 5)
+            for name, filled, have in zip(BUDGETS, total.budgets.tolist(), loader.shape.capacity, strict=True)
+        },
+        "balance": _balance(np.concatenate([stretch.loads for stretch in stretches]), loader),
+        "dropped": {
+            "samples": round(total.dropped.sum()),
+            "share": round(total.dropped.sum() / max(1, windows * window), 6),
+            **{reason: round(count) for reason, count in zip(REASONS, total.reasons.tolist(), strict=True)},
+        },
+        "split": {"texts": round(total.split[0]), "stretches": round(total.split[1])},
         "datasets": {
-            name: tally.of(number, sizes[name]) for number, name in enumerate(draws.names) if sizes[name]
+            name: _dataset(total, draws.names.index(name), loader, int(uses[draws.names.index(name)]))
+            for name in names
         },
+        "modes": _shares(total.modes.sum(axis=0), loader),
         "phases": [
             {
-                "first_sample": phase["first_window"] * mixture.window,
+                "first_sample": phase["first_window"] * window,
                 "first_step": (
-                    first_packs[phase["first_window"]] // packs_per_step
-                    if phase["first_window"] < len(first_packs)
-                    else None
+                    int(first_packs[number] // loader.packs_per_step) if number < len(stretches) else None
                 ),
                 "weights": phase["weights"],
+                "modes": {
+                    task: {mode["name"]: mode["slots"] / SLOTS for mode in choice}
+                    for task, choice in loader.identity.modes[number].items()
+                },
             }
-            for phase in draws.quotas.history()
+            for number, phase in enumerate(draws.quotas.history())
         ],
     }
 
 
-class _Tally:
-    """Sums over windows."""
+def _dataset(total: _Tally, number: int, loader: PackedLoader, uses: int) -> dict[str, Any]:
+    draws = loader.stream.draws
+    assert isinstance(draws, MixtureDraws)
+    available = int(draws.sizes[number])
+    kept = total.drawn[number] - total.dropped[number]
+    return {
+        "available": available,
+        "samples": uses,
+        "share": round(float(total.drawn[number] / max(1.0, total.drawn.sum())), 5),
+        "epochs": round(uses / available, 4),
+        "dropped": round(total.dropped[number]),
+        "tokens": round(total.tokens[number]),
+        "token_share": round(float(total.tokens[number] / max(1.0, total.tokens.sum())), 5),
+        "labelled_tokens": round(total.labelled[number]),
+        "images": round(total.images[number]),
+        "mean_tokens": round(float(total.tokens[number] / max(1.0, kept)), 1),
+        "modes": _shares(total.modes[number], loader),
+    }
 
-    def __init__(self, names: list[str], shape: MicroBatchShape) -> None:
-        count = len(names)
-        self._shape = shape
-        self.packs = 0
-        self.filled = np.zeros(len(BUDGETS), dtype=np.int64)
-        self.drawn = np.zeros(count, dtype=np.int64)
-        self.dropped = np.zeros(count, dtype=np.int64)
-        self.tokens = np.zeros(count, dtype=np.int64)
-        self.images = np.zeros(count, dtype=np.int64)
-        self.labelled = np.zeros(count, dtype=np.int64)
-        self.dropped_by_budget = dict.fromkeys(BUDGETS, 0)
+
+def _shares(images: NDArray[np.float64], loader: PackedLoader) -> dict[str, float]:
+    """Mode -> share of the images, of those modes that occur."""
+    return {
+        mode.name: round(float(count / images.sum()), 5)
+        for mode, count in zip(loader.costs.modes.modes, images, strict=True)
+        if count
+    }
+
+
+def _balance(loads: NDArray[np.int64], loader: PackedLoader) -> dict[str, float | int] | None:
+    """Slowest rank over the mean, averaged over steps of consecutive packs."""
+    ranks, size = loader.packs_per_step // loader.micro_batches_per_step, loader.packs_per_step
+    steps = [loads[first : first + size] for first in range(0, len(loads) - size + 1, size)]
+    steps = [step for step in steps[:BALANCED_STEPS] if step.any()]
+    if ranks == 1 or not steps:
+        return None
+    dealt, plain = [], []
+    for step in steps:
+        totals = step[assign_packs(step.tolist(), size // ranks, ranks)].sum(axis=1)
+        dealt.append(float(totals.max() / totals.mean()))
+        totals = step.reshape(-1, ranks).sum(axis=0)
+        plain.append(float(totals.max() / totals.mean()))
+    return {
+        "ranks": ranks,
+        "steps": len(steps),
+        "slowest_over_mean": round(float(np.mean(dealt)), 5),
+        "in_stream_order": round(float(np.mean(plain)), 5),
+    }
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Lengths of the axes of a tally, and the budgets."""
+
+    datasets: int
+    modes: int
+    capacity: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, loader: PackedLoader) -> _Sizes:
+        return cls(
+            len(loader.stream.draws.names), len(loader.costs.modes.modes), np.array(loader.shape.capacity)
+        )
+
+
+class _Tally:
+    """Sums over windows; counts are floats, so that windows that were measured can stand for others."""
+
+    def __init__(self, sizes: _Sizes) -> None:
+        self._sizes = sizes
+        self.packs = 0.0
+        self.budgets = np.zeros(len(BUDGETS))
+        self.drawn, self.dropped, self.tokens, self.images, self.labelled = np.zeros((5, sizes.datasets))
+        self.modes = np.zeros((sizes.datasets, sizes.modes))
+        self.reasons = np.zeros(len(REASONS))
+        self.split = np.zeros(2)
 
     def add(self, plan: WindowPlan) -> None:
         """Add one window."""
         kept = np.ones(len(plan.draws.source), dtype=bool)
         kept[plan.dropped] = False
-        source = plan.draws.source
-        count = len(self.drawn)
-        budgets = plan.costs.budgets
+        source, costs = plan.draws.source, plan.costs
+
+        def per_dataset(rows: NDArray[np.bool_], values: NDArray[np.int64] | None = None) -> NDArray:
+            weights = None if values is None else values[rows]
+            return np.bincount(source[rows], weights=weights, minlength=self._sizes.datasets)
+
         self.packs += len(plan.packs)
-        self.filled += budgets[kept].sum(axis=0)
-        self.drawn += np.bincount(source, minlength=count)
-        self.dropped += np.bincount(source[~kept], minlength=count)
-        for number in range(count):
-            mine = kept & (source == number)
-            self.tokens[number] += budgets[mine, TOKENS].sum()
-            self.images[number] += plan.costs.images[mine].sum()
-            self.labelled[number] += plan.costs.labelled[mine].sum()
-        over = budgets[~kept] > np.array(self._shape.capacity)
-        for name, exceeding in zip(BUDGETS, over.sum(axis=0).tolist(), strict=True):
-            self.dropped_by_budget[name] += exceeding
+        self.budgets += costs.budgets[kept].sum(axis=0)
+        self.drawn += per_dataset(plan.parts == 0)
+        self.dropped += per_dataset(~kept)
+        self.tokens += per_dataset(kept, costs.budgets[:, TOKENS])
+        self.images += per_dataset(kept, costs.images)
+        self.labelled += per_dataset(kept, costs.labelled)
+        np.add.at(self.modes, (source[kept], costs.mode[kept]), costs.images[kept])
+        rejected = costs.budgets[~kept]
+        unreadable = rejected[:, PATCHES] >= NEVER_FITS
+        self.reasons[:-1] += (rejected[~unreadable] > self._sizes.capacity).sum(axis=0)
+        self.reasons[-1] += unreadable.sum()
+        texts = np.count_nonzero(plan.parts == 1)
+        self.split += (texts, texts + np.count_nonzero(plan.parts > 0))
 
-    def fill(self) -> dict[str, float]:
-        """Filled share of each budget."""
-        have = np.array(self._shape.capacity, dtype=np.float64) * max(1, self.packs)
-        return dict(zip(BUDGETS, (self.filled / have).round(5).tolist(), strict=True))
+    def times(self, factor: float) -> _Tally:
+        """The same for `factor` times as many windows."""
+        result = _Tally(self._sizes)
+        for name, value in vars(self).items():
+            if name != "_sizes":
+                setattr(result, name, value * factor)
+        return result
 
-    def of(self, number: int, available: int) -> dict[str, Any]:
-        """The line of one dataset."""
-        kept = int(self.drawn[number] - self.dropped[number])
-        return {
-            "available": available,
-            "samples": int(self.drawn[number]),
-            "share": round(float(self.drawn[number] / max(1, self.drawn.sum())), 5),
-            "epochs": round(float(self.drawn[number] / available), 4),
-            "dropped": int(self.dropped[number]),
-            "tokens": int(self.tokens[number]),
-            "token_share": round(float(self.tokens[number] / max(1, self.tokens.sum())), 5),
-            "labelled_tokens": int(self.labelled[number]),
-            "images": int(self.images[number]),
-            "mean_tokens": round(float(self.tokens[number] / max(1, kept)), 1),
-        }
+    @staticmethod
+    def sum(tallies: list[_Tally]) -> _Tally:
+        result = _Tally(tallies[0]._sizes)
+        for tally in tallies:
+            for name, value in vars(tally).items():
+                if name != "_sizes":
+                    setattr(result, name, getattr(result, name) + value)
+        return result
 
 
-def format_report(report: Mapping[str, Any]) -> str:
-    """The report as text for a terminal, at most 110 columns wide."""
-    run, fill = report["run"], report["fill"]
-    lines = [
-        f"{run['steps']:,} steps of {run['packs_per_step']:,} packs; measured over {run['steps_measured']:,} steps: "
-        f"{run['windows']:,} windows of {run['window']:,} draws, {run['packs']:,} packs",
-        f"per step: {run['samples_per_step']:,.1f} samples, {run['tokens_per_step']:,.0f} tokens, "
-        f"{run['labelled_tokens_per_step']:,.0f} of them with a label",
-        "pack fill: " + ", ".join(f"{name} {share:.2%}" for name, share in fill.items()),
-        _dropped_line(report["dropped"]),
-        "",
-        f"{'dataset':<20}{'available':>12}{'drawn':>12}{'share':>8}{'epochs':>8}{'dropped':>9}"
-        f"{'tokens':>16}{'share':>8}{'images':>12}",
-    ]
-    lines += [
-        f"{name:<20}{line['available']:>12,}{line['samples']:>12,}{line['share']:>8.1%}{line['epochs']:>8.2f}"
-        f"{line['dropped']:>9,}{line['tokens']:>16,}{line['token_share']:>8.1%}{line['images']:>12,}"
-        for name, line in report["datasets"].items()
-    ]
-    lines.append("")
-    for number, phase in enumerate(report["phases"]):
-        step = phase["first_step"]
-        where = "after what was measured" if step is None else f"step {step:,}"
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in phase["weights"].items())
-        lines.append(f"phase {number} from sample {phase['first_sample']:,} ({where}): {weights}")
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class _Stretch:
+    """The part of a run that falls into one phase."""
+
+    windows: int
+    """That the run draws of it."""
+    measured: int
+    tally: _Tally
+    """Of the windows that were measured."""
+    loads: NDArray[np.int64]
+    """Vision load of the packs that were measured."""
+
+    @property
+    def packs_per_window(self) -> float:
+        return self.tally.packs / self.measured
 
 
-def _dropped_line(dropped: Mapping[str, int]) -> str:
-    if not dropped["samples"]:
-        return "no sample is too large"
-    reasons = ", ".join(f"{name} {count:,}" for name, count in dropped.items() if name != "samples" and count)
-    return f"dropped, too large for any pack: {dropped['samples']:,} samples (over budget in {reasons})"
+def _measure(
+    stream: PackStream, quotas: Quotas, packs: float, sizes: _Sizes, measured_draws: int
+) -> list[_Stretch]:
+    """The stretches of a run of so many packs."""
+    firsts: list[int | None] = [*quotas.mixture.first_windows(), None]
+    allowed = max(2, measured_draws // quotas.mixture.window // (len(firsts) - 1))
+    stretches: list[_Stretch] = []
+    for first, after in pairwise(firsts):
+        if packs <= 0:
+            break
+        assert first is not None
+        stretch = _measure_phase(stream, first, after, packs, sizes, allowed)
+        packs -= stretch.windows * stretch.packs_per_window
+        stretches.append(stretch)
+    return stretches
+
+
+def _measure_phase(
+    stream: PackStream, first: int, after: int | None, packs: float, sizes: _Sizes, allowed: int
+) -> _Stretch:
+    """Window by window where `allowed` windows are enough, else in so many of them spread over the phase."""
+    tally = _Tally(sizes)
+    loads: list[int] = []
+
+    def measure(window: int) -> None:
+        plan = stream.plan(window)
+        tally.add(plan)
+        loads.extend(int(plan.costs.load[pack].sum()) for pack in plan.packs)
+
+    measure(first)
+    needed = math.ceil(packs / max(1.0, tally.packs))
+    windows = needed if after is None else min(needed, after - first)
+    if windows <= allowed:
+        measured = 1
+        while tally.packs < packs and (after is None or first + measured < after):
+            measure(first + measured)
+            measured += 1
+        return _Stretch(measured, measured, tally, np.array(loads))
+    spread = np.unique(np.linspace(first, first + windows - 1, allowed).astype(np.int64))[1:].tolist()
+    for window in spread:
+        measure(window)
+    measured = 1 + len(spread)
+    if after is None or windows < after - first:
+        windows = max(measured, math.ceil(packs / (tally.packs / measured)))
+        windows = windows if after is None else min(windows, after - first)
+    return _Stretch(windows, measured, tally, np.array(loads))
