@@ -13,18 +13,17 @@ from transformers import OPTForCausalLM
 from model.encoder_lm import packed_hidden_states
 from model.loss import next_token_loss
 from train.data.micro_batch import LABEL, POSITION, SEGMENT, TOKEN_IDS, VISION_INDEX
-from train.pipeline_layers import StageLayer, as_float, step_share
+from train.pipeline_layers import LossStage, as_float
 
 
-class CompactLanguageModelStage(StageLayer):
+class CompactLanguageModelStage(LossStage):
     """Stage 1's language model (transformers' OPT) and its loss."""
 
     prefixes: Mapping[str, str] = {"language_model": "language_model"}
 
     def __init__(self, language_model: OPTForCausalLM, micro_batches: int, data_parallel_size: int) -> None:
-        super().__init__()
+        super().__init__(micro_batches, data_parallel_size)
         self.language_model = language_model
-        self._counts = micro_batches, data_parallel_size
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """(vision, metadata) -> loss, fp32 scalar."""
@@ -38,4 +37,4 @@ class CompactLanguageModelStage(StageLayer):
             metadata[SEGMENT][None],
             metadata[POSITION][None],
         )[0]
-        return next_token_loss(hidden, head, metadata[LABEL]) * step_share(metadata, *self._counts)
+        return self.weigh(next_token_loss(hidden, head, metadata[LABEL]), metadata)

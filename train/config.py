@@ -18,6 +18,7 @@ from typing import Any
 
 from data_engine.errors import ConfigError
 from train.data.block_order import SampleOrder
+from train.data.damage import DamagePolicy
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import END, Mixture, Phase
 from train.data.modes import ModeShares
@@ -222,7 +223,7 @@ class TrainConfig:
     init: str = ""
     """Where weights start from: a run directory, a checkpoint in one, or a released-layout model; empty: random."""
     out: str = ""
-    """Target of an action (tokenizer, export); must not exist yet."""
+    """Target of an action (tokenizer, export), which must not exist yet; directory for the files of a plan."""
     seed: int = 1
     """Seed of initialisation, data order and dropout."""
     steps: int = 1000
@@ -265,6 +266,10 @@ class TrainConfig:
     """Metrics and wandb."""
     prefetch: int = 2
     """Steps of packed data that the first stage prepares ahead."""
+    workers: int = 0
+    """Processes per first stage that read, decode and pack; 0: one background thread of the training process."""
+    damage: DamagePolicy = field(default_factory=DamagePolicy)
+    """What becomes of samples that cannot be used."""
     timeout: float = 600.0
     """Seconds after which a silent neighbour counts as lost."""
     export: bool = False
@@ -304,6 +309,7 @@ class TrainConfig:
                 getattr(self, key) >= 0, f"{key}={getattr(self, key)} must be positive, or 0 (not given)."
             )
         require(self.prefetch > 0, f"prefetch={self.prefetch} must be at least 1 step.")
+        require(self.workers >= 0, f"workers={self.workers} must be 0 (a thread) or a number of processes.")
         require(self.timeout > 0, f"timeout={self.timeout} must be a positive number of seconds.")
         require("default" in self.modes, f"modes={self.modes} lacks the key `default`.")
         require(

@@ -44,7 +44,7 @@ from data_engine.errors import ConfigError
 from train.config import OptimizerSettings, World
 from train.data.micro_batch import MicroBatch
 from train.optimizer import GROUPS, MOMENTS, build_adamw, parameter_groups
-from train.pipeline_layers import DecoderLayerStage, StageLayer
+from train.pipeline_layers import DecoderLayerStage, LossStage, StageLayer
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -357,6 +357,11 @@ class TrainingEngine:
     def decoder_layers(self) -> list[DecoderLayerStage]:
         """Decoder layers held here, for the log."""
         return [layer for layer in self._module.stage_layers() if isinstance(layer, DecoderLayerStage)]
+
+    def loss_layer(self) -> LossStage | None:
+        """The layer that ends in the loss, on the last stage."""
+        layers = self._module.stage_layers()
+        return next((layer for layer in layers if isinstance(layer, LossStage)), None)
 
     # ---- state by checkpoint name; what says "collective" must be called by all replicas of a stage together
 

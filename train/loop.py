@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from data_engine.files import atomic_write_json
+from train.agreement import Agreement
 from train.checkpoint import prune_checkpoints
 from train.checkpoint_state import (
     decided_by_rank_0,
@@ -17,6 +18,7 @@ from train.checkpoint_state import (
     shared_checkpoint,
 )
 from train.control import Control
+from train.data.damage import BLANK, DamagedDataError
 from train.cut import table_as_dict, table_as_text
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
 from train.initialise import initialise, resolve, weight_source
@@ -31,6 +33,9 @@ def train(prepared: Prepared) -> int:
 
     Raises:
         ConfigError: the checkpoint, `init` or the data do not belong to this run.
+        DamagedDataError: a sample cannot be used and the policy is to stop, or the budget is used up; the state before
+            the step that would have used it is saved.
+        DisagreementError: the ranks do not train on the same plan.
         NonFiniteError: the loss or a gradient is not finite.
         OSError: a checkpoint could not be written.
     """
@@ -58,20 +63,30 @@ def train(prepared: Prepared) -> int:
 
 def _steps(prepared: Prepared, engine: TrainingEngine, step: int, log: Log) -> int:
     """The loop itself; returns the exit status."""
-    config, loader = prepared.config, prepared.loader
+    config = prepared.config
     control = Control(prepared.run.control, prepared.world.rank, engine.device)
     meter = StepMeter(prepared, engine)
+    agreement = Agreement(prepared, engine, log)
+    saved = step
     while step < config.steps:
         rate = learning_rate(config.optimizer, step, config.steps)
-        result = engine.train_step(loader.step_batches(step) if loader else None, step, rate)
+        try:
+            batches = agreement.batches(step)
+        except DamagedDataError:
+            if step > saved:
+                _save(prepared, engine, agreement, step, log)
+            raise
+        result = engine.train_step(batches, step, rate)
         step += 1
         meter.add(result)
         if step % config.logging.every == 0 or step in (1, config.steps):
-            log.step(meter.report(step))
+            damaged = {"damaged_samples": agreement.damaged} if config.damage.policy == BLANK else {}
+            log.step(meter.report(step) | damaged)
         log.tick()
         request = control.poll()
         if step % config.checkpoint.every == 0 or step == config.steps or request.save or request.stop:
-            _save(prepared, engine, step, log)
+            _save(prepared, engine, agreement, step, log)
+            saved = step
         if request.stop and step < config.steps:
             log.say(f"stopped as asked at step {step} of {config.steps}; the same command goes on from here")
             return 128 + request.signal if request.signal else 0
@@ -107,8 +122,9 @@ def _begin(prepared: Prepared, engine: TrainingEngine, started: float) -> tuple[
     return step, log
 
 
-def _save(prepared: Prepared, engine: TrainingEngine, step: int, log: Log) -> None:
+def _save(prepared: Prepared, engine: TrainingEngine, agreement: Agreement, step: int, log: Log) -> None:
     started = time.perf_counter()
+    agreement.settle(step)
     loader_state = prepared.loader.state(step) if prepared.loader else None
     about: dict[str, Any] = {
         "architecture": prepared.config.model.architecture,

@@ -39,6 +39,7 @@ from model.sam import SamVisionTokenizer
 from train.data.micro_batch import (
     HEADER,
     HEADER_LABELLED,
+    HEADER_LENGTH,
     LABEL,
     POSITION,
     SEGMENT,
@@ -249,7 +250,27 @@ def step_share(metadata: Tensor, micro_batches: int, data_parallel_size: int) ->
     return micro_batches * data_parallel_size / labelled
 
 
-class HeadStage(StageLayer):
+class LossStage(StageLayer):
+    """The last layer of a pipeline. Remembers the headers of what it was trained on, in order."""
+
+    def __init__(self, micro_batches: int, data_parallel_size: int) -> None:
+        super().__init__()
+        self._counts = micro_batches, data_parallel_size
+        self._headers: list[Tensor] = []
+
+    def weigh(self, total: Tensor, metadata: Tensor) -> Tensor:
+        """The summed loss of a micro-batch as its share of the step, see `step_share`."""
+        if self.training:
+            self._headers.append(metadata[HEADER, :HEADER_LENGTH].clone())
+        return total * step_share(metadata, *self._counts)
+
+    def take_headers(self) -> list[Tensor]:
+        """int32 [HEADER_LENGTH] of every micro-batch trained on since the last call."""
+        headers, self._headers = self._headers, []
+        return headers
+
+
+class HeadStage(LossStage):
     """Final norm, head and loss."""
 
     prefixes: Mapping[str, str] = {"norm": "model.norm", "lm_head": "lm_head"}
@@ -257,13 +278,12 @@ class HeadStage(StageLayer):
     def __init__(
         self, norm: RmsNorm, lm_head: nn.Linear, micro_batches: int, data_parallel_size: int
     ) -> None:
-        super().__init__()
+        super().__init__(micro_batches, data_parallel_size)
         self.norm = norm
         self.lm_head = lm_head
-        self._counts = micro_batches, data_parallel_size
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """(hidden, metadata) -> loss, fp32 scalar."""
         hidden, metadata = batch
         total = next_token_loss(self.norm(hidden), self.lm_head.weight, metadata[LABEL])
-        return total * step_share(metadata, *self._counts)
+        return self.weigh(total, metadata)

@@ -70,6 +70,8 @@ def make_loader(config: TrainConfig, world: World, tokenizer: Tokenizer) -> Pack
         lengths_cache=config.lengths_cache or None,
         order=config.sample_order(),
         too_long=config.too_long,
+        workers=config.workers,
+        damage=config.damage,
     )
 
 

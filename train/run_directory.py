@@ -7,10 +7,11 @@
     tokenizer/          the tokenizer's files, so that the run can be exported without anything else
     checkpoints/step_N/ see `train.checkpoint`
     latest              name of the newest checkpoint
+    quarantine-*.jsonl  damaged samples that were left out, see `train.data.damage`
     control/            a file `stop` or `save` in it asks the run to do so
     report/             plots; data.json of `data_report=true`, which may be there before the run is
 
-Only rank 0 writes here, except for the checkpoint files that belong to one rank.
+Only rank 0 writes here, except for the checkpoint and quarantine files that belong to one rank.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 # checkpoint and the loader check it themselves (data and tokenizer by fingerprint, packs per step).
 _MAY_DIFFER = (
     "data", "run", "tokenizer", "init", "out", "steps", "micro_batches", "parallel", "checkpoint", "logging",
-    "prefetch", "timeout", "export", "plan", "data_report", "data_parallel",
+    "prefetch", "workers", "damage", "timeout", "export", "plan", "data_report", "data_parallel",
     "vocab_size", "mixture", "gpu", "gpu_teraflops", "gpu_memory", "efficiency", "corpus_tokens", "tokens_per_day",
 )  # fmt: skip
 

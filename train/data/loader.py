@@ -338,7 +338,8 @@ class PackedLoader(_StepLoader):
 
     def state(self, next_step: int) -> dict[str, Any]:
         """JSON for the checkpoint after step `next_step - 1`; the same on every rank."""
-        window, first_pack = self._stream.anchor(next_step * self.packs_per_step)
+        # Of the last pack consumed: the next one may lie in a window that cannot be planned, and saving must work then.
+        window, first_pack = self._stream.anchor(max(0, next_step * self.packs_per_step - 1))
         return asdict(
             LoaderState(self.identity.fingerprint, next_step, window, first_pack, asdict(self.identity))
         )
