@@ -2,7 +2,6 @@
 
 Matrix products only, a multiply and an add counted as two. What padding of windows costs is counted, since it
 is computed; the widened queries of `model.sam` are not, since they only stand for an addition of the bias.
-Training costs three times the forward pass of a trained part, once that of a frozen one.
 """
 
 from __future__ import annotations
@@ -66,3 +65,19 @@ def decoder_layer_flops(config: DecoderConfig, layer_index: int, segments: Seque
 def head_flops(config: DecoderConfig, labelled_tokens: int) -> int:
     """Forward pass of the head; it runs at labelled positions only."""
     return 2 * labelled_tokens * config.hidden_size * config.vocab_size
+
+
+def backward_flops(forward: float, trains: bool, passes_gradient: bool) -> float:
+    """Backward pass of a part: one product as large as the forward pass's for the gradient of the weights, another
+    for the gradient of the input.
+
+    Args:
+        trains: some weight of the part is trained; then gradients run through all of it.
+        passes_gradient: something before the part is trained.
+    """
+    return forward * (2 if trains else 1 if passes_gradient else 0)
+
+
+def head_training_flops(forward: float, trains: bool, passes_gradient: bool) -> tuple[float, float]:
+    """Forward and backward pass of head and loss: `model.loss` computes both gradients in the forward pass."""
+    return forward * (1 + trains + (trains or passes_gradient)), 0.0

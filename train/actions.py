@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from data_engine.dataset import open_datasets
 from data_engine.files import atomic_write_json
 from model.config import RELEASED_IMAGE_TOKEN_ID
 from train.assemble import model_config
 from train.config import TrainConfig, World, require
-from train.cut import table_as_text
 from train.data.report import data_report
 from train.data.report_text import format_report
 from train.export import export_run
-from train.prepare import cut_model, make_loader, read_tokenizer
+from train.planning.plan import Plan
+from train.planning.report import plan_as_text, write_plan
+from train.prepare import make_loader, read_tokenizer
 from train.run_directory import RunDirectory
 from train.tokenizer import train_tokenizer
 
@@ -35,7 +37,7 @@ def export(config: TrainConfig, say: Callable[[str], None]) -> str:
 
 
 def plan(config: TrainConfig) -> str:
-    """The stage table, without data, tokenizer or processes."""
+    """What this configuration costs, without data, processes or a GPU; files go to `out`, or to the run's report."""
     if config.tokenizer:
         tokenizer = read_tokenizer(config)
         vocabulary = tokenizer.vocab_size, tokenizer.image_id
@@ -43,8 +45,12 @@ def plan(config: TrainConfig) -> str:
         vocabulary = config.vocab_size, 3
     else:
         vocabulary = 129280, RELEASED_IMAGE_TOKEN_ID
-    model = model_config(config.model, *vocabulary)
-    return table_as_text(cut_model(config, model, config.data_parallel)[2])
+    made = Plan.of(config, model_config(config.model, *vocabulary))
+    text = plan_as_text(made)
+    directory = Path(config.out) if config.out else Path(config.run) / "report" if config.run else None
+    if directory is None:
+        return f"{text}\n\nFor the timeline as a picture, give out=DIR (or run=DIR)."
+    return f"{text}\n\nwritten: {', '.join(str(path) for path in write_plan(made, directory))}"
 
 
 def report_data(config: TrainConfig) -> str:

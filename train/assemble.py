@@ -21,12 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from data_engine.errors import ConfigError
 from model.clip import ClipEncoder
-from model.config import PATCH_SIZE, ClipConfig, DeepseekOCRConfig, ModelConfigError, SamConfig
+from model.config import ClipConfig, DeepseekOCRConfig, ModelConfigError, SamConfig
 from model.decoder import DecoderLayer, RmsNorm, initialise_language
 from model.deepencoder import Projector, initialise_encoder
 from model.deepseek_ocr import initialise_ends
-from model.flops import clip_flops, decoder_layer_flops, head_flops, projector_flops, sam_flops
-from model.layout import tokens_per_view
 from model.sam import SamVisionTokenizer
 from train.config import ModelChoice, TrainConfig, require
 from train.cut import LayerInfo
@@ -39,12 +37,11 @@ from train.pipeline_layers import (
     StageLayer,
     VisionTokenizerStage,
 )
+from train.planning.costs import CompactSizes, CostModel
+from train.planning.load import assumed_load
 
 if TYPE_CHECKING:
     from transformers import OPTForCausalLM
-
-USUAL_SAMPLE = 1280
-"""Tokens of a page with its text; only the cost model's attention depends on it."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,6 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
             kind=part.kind,
             parameters=sum(p.numel() for p in counted.parameters()),
             trainable=trainable,
-            flops=_flops(config, model, part, trainable),
         )
         layers.append(PipelineLayer(info, _builder(config, part, number, not flows), shapes))
     require(flows, f"freeze={config.freeze} leaves nothing to train.")
@@ -115,7 +111,19 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
             f"freeze names '{prefix}', but no parameter of {config.model.architecture} begins so; "
             f"possible: {', '.join(sorted({'.'.join(name.split('.')[:2]) for name in names}))}.",
         )
-    return layers
+    infos = cost_model(config, model).costed([layer.info for layer in layers], assumed_load(config))
+    return [dataclasses.replace(layer, info=info) for layer, info in zip(layers, infos, strict=True)]
+
+
+def cost_model(config: TrainConfig, model: DeepseekOCRConfig) -> CostModel:
+    """What the layers of this run cost under any load."""
+    compact = None
+    if config.model.architecture == "encoder_lm":
+        opt = _counted_compact(config, model).config
+        compact = CompactSizes(
+            opt.hidden_size, opt.num_hidden_layers, opt.ffn_dim, opt.num_attention_heads, opt.vocab_size
+        )
+    return CostModel(model, 2 if config.precision == "bf16" else 4, compact)
 
 
 @dataclass(frozen=True)
@@ -194,30 +202,38 @@ def _encoder(config: TrainConfig, model: DeepseekOCRConfig, hidden_size: int) ->
 
 def _stage_1(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int) -> list[_Part]:
     # Here and not above: transformers takes seconds to import, and only this stage of the training needs it.
-    from model.encoder_lm import compact_language_model
     from train.compact_stage import CompactLanguageModelStage
 
-    def compact() -> OPTForCausalLM:
-        with torch.random.fork_rng(devices=[]):  # transformers draws from the global generator
-            torch.manual_seed(_seed(config.seed, 2))
-            return compact_language_model(config.model.language_model, model.language.vocab_size)
-
     def language_model(bit_cast: bool) -> StageLayer:
-        return CompactLanguageModelStage(compact(), config.micro_batches, data_parallel_size)
+        compact = _compact(config, model)
+        return CompactLanguageModelStage(compact, config.micro_batches, data_parallel_size)
 
     def keep(stage: StageLayer, generator: torch.Generator) -> None:
         """What transformers drew or read stays."""
 
-    try:
-        with torch.device("meta"), _Unfilled():
-            counted = compact()
-    except ModelConfigError as error:
-        raise ConfigError(f"model.language_model: {error}") from error
+    counted = _counted_compact(config, model)
     _check_length(config, counted.config.max_position_embeddings)
     return [
         *_encoder(config, model, counted.lm_head.in_features),
         _Part("compact language model", "language_model", language_model, keep),
     ]
+
+
+def _compact(config: TrainConfig, model: DeepseekOCRConfig) -> OPTForCausalLM:
+    from model.encoder_lm import compact_language_model
+
+    with torch.random.fork_rng(devices=[]):  # transformers draws from the global generator
+        torch.manual_seed(_seed(config.seed, 2))
+        return compact_language_model(config.model.language_model, model.language.vocab_size)
+
+
+def _counted_compact(config: TrainConfig, model: DeepseekOCRConfig) -> OPTForCausalLM:
+    """The compact language model without memory, for its sizes."""
+    try:
+        with torch.device("meta"), _Unfilled():
+            return _compact(config, model)
+    except ModelConfigError as error:
+        raise ConfigError(f"model.language_model: {error}") from error
 
 
 def _stage_2(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int) -> list[_Part]:
@@ -267,37 +283,3 @@ def _check_length(config: TrainConfig, positions: int) -> None:
 
 def _seed(seed: int, number: int) -> int:
     return seed * 1_000_003 + number
-
-
-def _flops(config: TrainConfig, model: DeepseekOCRConfig, part: _Part, trainable: int) -> float:
-    """Of one micro-batch whose budgets are all used, in views of the default modes and samples of a usual length.
-
-    The compact language model is counted as 2 per weight and token.
-    """
-    shape, language = config.sequence, model.language
-    if part.kind == "language_model":
-        return 6.0 * trainable * shape.tokens
-    views = _usual_views(config)
-    segments = [USUAL_SAMPLE] * (shape.tokens // USUAL_SAMPLE) + [shape.tokens % USUAL_SAMPLE]
-    forward = {
-        "vision_tokenizer": lambda: sum(n * sam_flops(model.sam, side) for side, n in views.items()),
-        "global_encoder": lambda: sum(
-            n * (clip_flops(model.clip, side) + projector_flops(model, side)) for side, n in views.items()
-        ),
-        "embedding": lambda: 0,
-        "decoder": lambda: decoder_layer_flops(language, int(part.name.removeprefix("decoder ")), segments),
-        "head": lambda: head_flops(language, shape.tokens),
-    }[part.kind]()
-    return float(forward * (3 if trainable else 1))
-
-
-def _usual_views(config: TrainConfig) -> dict[int, float]:
-    """Side in pixels -> global views of a pack that is full of images in the default modes by their shares."""
-    shares = config.resolution_modes()["default"]
-    counts: dict[int, float] = {}
-    for mode, slots in zip(shares.modes, shares.slots, strict=True):
-        counts[mode.base_size] = counts.get(mode.base_size, 0) + slots
-    patches = sum(n * (side // PATCH_SIZE) ** 2 for side, n in counts.items())
-    tokens = sum(n * tokens_per_view(side) for side, n in counts.items())
-    fits = min(config.sequence.patches / patches, config.sequence.vision_tokens / tokens)
-    return {side: n * fits for side, n in counts.items()}

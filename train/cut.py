@@ -1,24 +1,35 @@
-"""Where the list of layers is cut into pipeline stages, and the table that shows it before a run starts.
+"""Where the list of layers is cut into pipeline stages.
 
 What is special here:
 - `paper` is the published cut: vision tokenizer | global encoder | embedding and half of the decoder | the other
   half and the head. It leaves about half of the machine idle, because the head alone costs as much as 4.6
   decoder layers.
 - `balanced` keeps a frozen vision tokenizer alone (it only runs forward, and nothing comes back to it) and cuts
-  the rest where the slowest stage is fastest, by the estimated cost of every layer.
+  the rest where the slowest stage is fastest under the usual load. It does not move with the data.
+- `auto` cuts anywhere: the slowest stage as fast as possible under the assumed load or by measured times, of equally
+  fast cuts the one whose largest stage needs least memory, of those only that fit.
 - An impossible cut is refused with the arithmetic, before any process group starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import accumulate, pairwise
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
 
+from data_engine.errors import ConfigError
+from model.activations import Activations
 from train.config import Parallelism, require
 
-GIB = 2**30
+TIMES_SCHEMA = 1
+"""Of `parallel.times`: {"schema": 1, "unit": "ms", "layers": {NAME: {"forward": F, "backward": B}}}."""
+EQUAL = 1e-6
+"""Stages whose times differ by less than this share count as equally fast."""
+
+StageMemory = Callable[[int, int, int], float]
+"""Bytes of one GPU for (stage, first layer, layer after its last)."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +42,41 @@ class LayerInfo:
     """`vision_tokenizer`, `global_encoder`, `embedding`, `decoder`, `head` or `language_model`."""
     parameters: int
     trainable: int
-    flops: float
-    """Forward and backward of one full micro-batch (multiply + add = 2); a frozen layer only runs forward."""
+    forward: float = 0.0
+    """FLOPs of one micro-batch under the assumed load (multiply + add = 2)."""
+    backward: float = 0.0
+    activations: Activations = field(default_factory=Activations)
+    """Bytes kept from forward to backward pass, of one micro-batch."""
+    milliseconds: tuple[float, float] | None = None
+    """Measured forward and backward pass of one micro-batch, where they are known."""
+
+    @property
+    def flops(self) -> float:
+        return self.forward + self.backward
+
+    @property
+    def cost(self) -> float:
+        """What the cut balances: milliseconds where they were measured, FLOPs otherwise."""
+        return sum(self.milliseconds) if self.milliseconds else self.flops
 
 
-@dataclass(frozen=True)
-class StageRow:
-    """One line of the stage table."""
-
-    stage: int
-    layers: list[str]
-    parameters: int
-    trainable: int
-    teraflops: float
-    share_of_slowest: float
-    static_gib: float
-    """Weights, gradients, master weights and moments of one process; activations are not in it."""
-
-
-def boundaries(layers: Sequence[LayerInfo], parallelism: Parallelism) -> list[int]:
+def boundaries(
+    layers: Sequence[LayerInfo],
+    parallelism: Parallelism,
+    usual: Sequence[LayerInfo] | None = None,
+    memory: StageMemory | None = None,
+    limit: float = float("inf"),
+) -> list[int]:
     """First layer of every stage, and the number of layers at the end: stage s holds [b[s], b[s + 1]).
 
+    Args:
+        usual: the layers with their costs under the usual load, for `balanced`; None: `layers`.
+        memory: bytes of a stage, for `auto`; None: not considered.
+        limit: bytes of one GPU, for `auto`.
+
     Raises:
-        ConfigError: more stages than layers, a cut that leaves a stage empty, or the paper's cut of another
-            number of stages.
+        ConfigError: more stages than layers, a cut that leaves a stage empty, the paper's cut of another number of
+            stages, or an automatic cut where none fits the GPU.
     """
     count, stages = len(layers), parallelism.pipeline_stages
     require(
@@ -70,9 +92,11 @@ def boundaries(layers: Sequence[LayerInfo], parallelism: Parallelism) -> list[in
             "must hold at least one.",
         )
         return [0, *cut, count]
-    if stages == 1:
-        return [0, count]
-    return _paper(layers, stages) if cut == "paper" else _balanced(layers, stages)
+    if cut == "paper" and stages > 1:
+        return _paper(layers, stages)
+    if cut == "auto":
+        return _auto(layers, stages, memory or (lambda stage, start, stop: 0.0), limit)
+    return _balanced(usual or layers, stages)
 
 
 def _paper(layers: Sequence[LayerInfo], stages: int) -> list[int]:
@@ -95,93 +119,112 @@ def _paper(layers: Sequence[LayerInfo], stages: int) -> list[int]:
 
 
 def _balanced(layers: Sequence[LayerInfo], stages: int) -> list[int]:
-    costs = [layer.flops for layer in layers]
+    flops = [layer.flops for layer in layers]
     alone = 1 if stages >= 3 and layers[0].trainable == 0 else 0
-    rest = _smallest_maximum(costs[alone:], stages - alone)
+    costs = _Sums(flops[alone:])
+    rest = _smallest_maximum(len(layers) - alone, stages - alone, lambda _, start, stop: costs(start, stop))
+    assert rest is not None, "without a limit there is always a cut"
     return [0, *(alone + bound for bound in rest)] if alone else rest
 
 
-def _smallest_maximum(costs: Sequence[float], parts: int) -> list[int]:
-    """Contiguous, non-empty parts with the smallest possible largest sum; ties put more into later parts."""
-    prefix = [0.0, *accumulate(costs)]
-    count = len(costs)
-    best = {(0, 0): 0.0}
-    origin: dict[tuple[int, int], int] = {}
-    for part in range(1, parts + 1):
-        for end in range(part, count - (parts - part) + 1):
+def _auto(layers: Sequence[LayerInfo], stages: int, memory: StageMemory, limit: float) -> list[int]:
+    costs, count = _Sums([layer.cost for layer in layers]), len(layers)
+    infinite = float("inf")
+
+    def time(stage: int, start: int, stop: int) -> float:
+        return costs(start, stop) if memory(stage, start, stop) <= limit else infinite
+
+    fastest = _smallest_maximum(count, stages, time)
+    if fastest is None:
+        least = _smallest_maximum(count, stages, memory)
+        assert least is not None, "without a limit there is always a cut"
+        need = max(memory(s, least[s], least[s + 1]) for s in range(stages))
+        raise ConfigError(
+            f"no cut of {count} layers into {stages} stages fits: at the best one the largest stage needs "
+            f"{need / 2**30:.1f} GiB of the {limit / 2**30:.1f} GiB of one GPU; use more stages, more data-parallel "
+            "replicas, a shorter sequence, or set gpu_memory to what there really is."
+        )
+    slowest = max(costs(fastest[s], fastest[s + 1]) for s in range(stages)) * (1 + EQUAL)
+
+    def need_if_fast(stage: int, start: int, stop: int) -> float:
+        return memory(stage, start, stop) if time(stage, start, stop) <= slowest else infinite
+
+    return _smallest_maximum(count, stages, need_if_fast) or fastest
+
+
+class _Sums:
+    """Sum of any contiguous part, in constant time."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        self._prefix = [0.0, *accumulate(values)]
+
+    def __call__(self, start: int, stop: int) -> float:
+        return self._prefix[stop] - self._prefix[start]
+
+
+def _smallest_maximum(count: int, parts: int, cost: Callable[[int, int, int], float]) -> list[int] | None:
+    """Contiguous, non-empty parts of `count` items with the smallest possible largest cost; None when every cut has
+    an infinite one. Ties put more into later parts.
+
+    Dynamic programming over (parts used, items covered): parts · count² evaluations of `cost(part, start, stop)`.
+    """
+    infinite = float("inf")
+    best = {0: 0.0}  # items covered by the parts so far -> largest cost among them
+    origins: list[dict[int, int]] = []
+    for part in range(parts):
+        reached: dict[int, float] = {}
+        origin: dict[int, int] = {}
+        for stop in range(part + 1, count - (parts - part - 1) + 1):
             candidates = [
-                (max(best[part - 1, start], prefix[end] - prefix[start]), start)
-                for start in range(part - 1, end)
-                if (part - 1, start) in best
+                (max(largest, cost(part, start, stop)), start)
+                for start, largest in best.items()
+                if start < stop
             ]
-            best[part, end], origin[part, end] = min(candidates)
+            value, start = min(candidates, default=(infinite, 0))
+            if value < infinite:
+                reached[stop], origin[stop] = value, start
+        best = reached
+        origins.append(origin)
+    if count not in best:
+        return None
     bounds = [count]
-    for part in range(parts, 0, -1):
-        bounds.append(origin[part, bounds[-1]])
+    for origin in reversed(origins):
+        bounds.append(origin[bounds[-1]])
     return bounds[::-1]
 
 
-def stage_table(
-    layers: Sequence[LayerInfo], bounds: Sequence[int], data_parallel_size: int, precision: str
-) -> list[StageRow]:
-    """One row per stage. Memory follows ZeRO-1: weights and gradients whole, optimizer state sharded."""
-    flops = [sum(layer.flops for layer in layers[start:stop]) for start, stop in pairwise(bounds)]
-    slowest = max(flops) or 1.0
-    weight_bytes = 2 if precision == "bf16" else 4
-    rows = []
-    for stage, (start, stop) in enumerate(pairwise(bounds)):
-        held = layers[start:stop]
-        parameters = sum(layer.parameters for layer in held)
-        trainable = sum(layer.trainable for layer in held)
-        # bf16 keeps its own gradient beside the fp32 sum over micro-batches (BF16_Optimizer).
-        gradient_bytes = 4 + (2 if precision == "bf16" else 0)
-        static = parameters * weight_bytes + trainable * (gradient_bytes + 12 / data_parallel_size)
-        rows.append(
-            StageRow(
-                stage=stage,
-                layers=[layer.name for layer in held],
-                parameters=parameters,
-                trainable=trainable,
-                teraflops=flops[stage] / 1e12,
-                share_of_slowest=flops[stage] / slowest,
-                static_gib=static / GIB,
-            )
+def with_measured_times(layers: Sequence[LayerInfo], path: str) -> list[LayerInfo]:
+    """The layers with the times of a file (format: `TIMES_SCHEMA`), which `benchmarks/stage2.py` writes.
+
+    Raises:
+        ConfigError: the file cannot be read, or lacks a layer of this model.
+    """
+    try:
+        times = json.loads(Path(path).read_text(encoding="utf-8"))
+        require(
+            times["schema"] == TIMES_SCHEMA,
+            f"parallel.times={path} has schema {times['schema']}, not {TIMES_SCHEMA}.",
         )
-    return rows
-
-
-def table_as_text(rows: Sequence[StageRow]) -> str:
-    """The stage table for a terminal."""
-    lines = ["stage  parameters   trainable   TFLOP/micro-batch  of slowest  static GiB  layers"]
-    lines += [
-        f"{row.stage:>5}  {_count(row.parameters):>10}  {_count(row.trainable):>10}  {row.teraflops:>17.4g}  "
-        f"{row.share_of_slowest:>10.0%}  {row.static_gib:>10.3g}  {_ranges(row.layers)}"
-        for row in rows
-    ]
-    busy = sum(row.share_of_slowest for row in rows) / len(rows)
-    lines.append(f"balance {busy:.0%} (mean over stages of time ÷ slowest stage)")
-    return "\n".join(lines)
-
-
-def table_as_dict(rows: Sequence[StageRow]) -> dict[str, Any]:
-    """The stage table for stage_table.json."""
-    return {"schema": 1, "stages": [asdict(row) for row in rows]}
-
-
-def _count(number: int) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return str(number)
-
-
-def _ranges(names: Sequence[str]) -> str:
-    """`decoder 0, decoder 1, decoder 2` becomes `decoder 0-2`."""
-    decoders = [name.removeprefix("decoder ") for name in names if name.startswith("decoder ")]
-    shown = []
-    for name in names:
-        if not name.startswith("decoder "):
-            shown.append(name)
-        elif name == f"decoder {decoders[0]}":
-            shown.append(name if len(decoders) == 1 else f"decoder {decoders[0]}-{decoders[-1]}")
-    return ", ".join(shown)
+        measured = {
+            str(name): (float(time["forward"]), float(time["backward"]))
+            for name, time in times["layers"].items()
+        }
+    except OSError as error:
+        raise ConfigError(f"parallel.times={path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"parallel.times={path} is not of the form "
+            '{"schema": 1, "unit": "ms", "layers": {"decoder 0": {"forward": 1.5, "backward": 3.0}, ...}}: '
+            f"{type(error).__name__} at {error}."
+        ) from error
+    missing = [layer.name for layer in layers if layer.name not in measured]
+    require(
+        not missing,
+        f"parallel.times={path} lacks {', '.join(missing)}; it must name every layer of this model.",
+    )
+    for name, pair in measured.items():
+        require(
+            all(0 <= value < float("inf") for value in pair),
+            f"parallel.times={path} gives '{name}' {pair[0]:g} and {pair[1]:g} ms; times must be 0 or positive.",
+        )
+    return [replace(layer, milliseconds=measured[layer.name]) for layer in layers]

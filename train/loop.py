@@ -19,13 +19,13 @@ from train.checkpoint_state import (
 )
 from train.control import Control
 from train.data.damage import BLANK, DamagedDataError
-from train.cut import table_as_dict, table_as_text
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
 from train.initialise import initialise, resolve, weight_source
 from train.meter import StepMeter
 from train.metrics import Log, RunLog, SilentLog
 from train.optimizer import learning_rate
 from train.prepare import Prepared
+from train.stage_table import table_as_dict, table_as_text
 
 
 def train(prepared: Prepared) -> int:
@@ -44,7 +44,7 @@ def train(prepared: Prepared) -> int:
     start_processes(prepared.world, config.timeout)
     builders = [layer.build for layer in prepared.layers]
     engine = TrainingEngine(
-        builders, prepared.bounds, prepared.world, config.micro_batches, config.precision, config.optimizer
+        builders, prepared.cut.bounds, prepared.world, config.micro_batches, config.precision, config.optimizer
     )
     step, log = _begin(prepared, engine, started)
     try:
@@ -116,8 +116,8 @@ def _begin(prepared: Prepared, engine: TrainingEngine, started: float) -> tuple[
     else:
         log.say("init: random weights")
     if rank == 0:
-        atomic_write_json(prepared.run.stage_table_file, table_as_dict(prepared.table))
-    log.say(table_as_text(prepared.table))
+        atomic_write_json(prepared.run.stage_table_file, table_as_dict(prepared.cut.table))
+    log.say(table_as_text(prepared.cut.table, prepared.cut.load.images))
     log.say(f"{prepared.world.size} processes ready after {time.perf_counter() - started:.1f} s")
     return step, log
 

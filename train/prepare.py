@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from data_engine.dataset import open_datasets
 from data_engine.errors import ConfigError
 from model.config import DeepseekOCRConfig
 from model.tokenizer import Tokenizer, TokenizerError
-from train.assemble import PipelineLayer, assemble, model_config
+from train.assemble import PipelineLayer, model_config
 from train.config import TrainConfig, World, require
-from train.cut import StageRow, boundaries, stage_table
 from train.data.loader import PackedLoader
+from train.planning.cutting import CutModel, cut_model
 from train.run_directory import RunDirectory
 
 
@@ -27,11 +29,13 @@ class Prepared:
     run: RunDirectory
     tokenizer: Tokenizer
     model: DeepseekOCRConfig
-    layers: list[PipelineLayer]
-    bounds: list[int]
-    table: list[StageRow]
+    cut: CutModel
     loader: PackedLoader | None
     """On the ranks of the first stage."""
+
+    @property
+    def layers(self) -> list[PipelineLayer]:
+        return self.cut.layers
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -75,14 +79,12 @@ def make_loader(config: TrainConfig, world: World, tokenizer: Tokenizer) -> Pack
     )
 
 
-def cut_model(
-    config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: int
-) -> tuple[list[PipelineLayer], list[int], list[StageRow]]:
-    """Layers, stage boundaries and the stage table."""
-    layers = assemble(config, model, data_parallel_size)
-    infos = [layer.info for layer in layers]
-    bounds = boundaries(infos, config.parallel)
-    return layers, bounds, stage_table(infos, bounds, data_parallel_size, config.precision)
+def gpu_memory(config: TrainConfig, world: World) -> float:
+    """GiB of one GPU: as configured, or this process's device; 0 without a GPU."""
+    if config.gpu_memory or not torch.cuda.is_available():
+        return config.gpu_memory
+    device = world.local_rank % torch.cuda.device_count()
+    return torch.cuda.get_device_properties(device).total_memory / 2**30
 
 
 def prepare(config: TrainConfig) -> Prepared:
@@ -98,10 +100,10 @@ def prepare(config: TrainConfig) -> Prepared:
     run = RunDirectory(config.run)
     tokenizer = read_tokenizer(config)
     model = model_config(config.model, tokenizer.vocab_size, tokenizer.image_id)
-    layers, bounds, table = cut_model(config, model, world.data_parallel_size)
+    cut = cut_model(config, model, world.data_parallel_size, gpu_memory(config, world))
     if world.rank == 0:
         run.check_belongs_to(config)
     loader = make_loader(config, world, tokenizer)
     if world.rank == 0:
         run.occupy(config, tokenizer)
-    return Prepared(config, world, run, tokenizer, model, layers, bounds, table, loader)
+    return Prepared(config, world, run, tokenizer, model, cut, loader)
