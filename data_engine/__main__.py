@@ -13,6 +13,7 @@ from data_engine.assets import fetch_assets
 from data_engine.command_line import help_text, run
 from data_engine.dataset import DamagedSampleError, open_datasets
 from data_engine.errors import ConfigError, in_range, one_of
+from data_engine.index_run import SKIPPED_NAME, Wishes, index_dataset
 from data_engine.kinds import KINDS, kind_named
 from data_engine.run import Plan, make_dataset, skipped_report
 from data_engine.verify import contact_sheet, verify
@@ -21,17 +22,21 @@ DESCRIPTION = """\
 Makes datasets of images and texts, as WebDataset shards with an index and a manifest.
 
   python -m data_engine kind=card samples=20000 seed=1 workers=2 out=data/train/card
-  python -m data_engine verify=data/train/card"""
+  python -m data_engine verify=data/train/card
+  python -m data_engine index=/data/laion workers=8"""
 
 
 @dataclass
 class Command:
-    """One of kind=, verify=, assets= says what to do."""
+    """One of kind=, verify=, index=, assets= says what to do."""
 
     kind: str | None = None
     """Make a dataset of this kind; it needs out=DIR."""
     verify: str | None = None
     """Check a dataset, or a directory of datasets: every checksum, count and image; draws a contact sheet."""
+    index: str | None = None
+    """Make WebDataset tars of others readable where they lie: a directory, or a URL that fsspec knows (then with out=).
+    Also writes dataset.index for a dataset made before there was one."""
     assets: str | None = None
     """assets=fetch gets ECharts and the Chinese font through npm, into .assets/ (or $DATA_ENGINE_ASSETS)."""
     samples: int = 1000
@@ -41,11 +46,20 @@ class Command:
     workers: int = 1
     """Processes that render."""
     out: str | None = None
-    """The directory to make. A finished dataset is never overwritten, an unfinished one is finished."""
+    """The directory to make. A finished dataset is never overwritten, an unfinished one is finished.
+    With index=: where the index goes, when it cannot lie beside the tars."""
     shard_samples: int = 1000
     """Samples per shard."""
     sheet: str | None = None
     """Where verify= draws its contact sheet; null: beside the dataset, as NAME-contact-sheet.png."""
+    layout: str | None = None
+    """With index=: own, caption (LAION), page (image + txt or md), conversation (LLaVA), text; null: found out."""
+    prompt: str | None = None
+    """With index=: the prompt of every sample, with one <image>; \\n is a new line; null: that of the layout."""
+    response: str | None = None
+    """With index=: the member that holds the response: txt, md or json.FIELD; null: found out."""
+    task: str | None = None
+    """With index=: the task of every sample, which a mixture or resolution modes may name; null: the layout."""
 
 
 def schema_of(arguments: list[str]) -> type:
@@ -73,13 +87,17 @@ def options_help() -> str:
 
 
 def main(command: Any) -> None:
-    chosen = [name for name in ("kind", "verify", "assets") if getattr(command, name) is not None]
+    chosen = [name for name in ("kind", "verify", "index", "assets") if getattr(command, name) is not None]
     if len(chosen) != 1:
-        raise ConfigError("give exactly one of kind=KIND, verify=DIR and assets=fetch (see --help).")
+        raise ConfigError(
+            "give exactly one of kind=KIND, verify=DIR, index=DIR and assets=fetch (see --help)."
+        )
     if command.kind is not None:
         make(command)
     elif command.verify is not None:
         check(command.verify, command.sheet)
+    elif command.index is not None:
+        index(command)
     else:
         one_of("assets", command.assets, ["fetch"])
         print(f"assets are in {fetch_assets(print)}")
@@ -124,11 +142,31 @@ def check(directory: str, sheet: str | None) -> None:
     print(f"look at {path}")
 
 
+def index(command: Any) -> None:
+    in_range("workers", command.workers, 1, 1024)
+    prompt = None if command.prompt is None else command.prompt.replace("\\n", "\n")
+    wishes = Wishes(command.layout, prompt, command.response, command.task)
+    progress = Progress("index", "tars")
+    indexed = index_dataset(command.index, command.out, wishes, command.workers, progress, print)
+    progress.finish()
+    for line in skipped_report(indexed.skipped):
+        print(line)
+    if indexed.skipped:
+        print(f"all of them: {indexed.directory / SKIPPED_NAME}")
+    if indexed.unused:
+        unused = ", ".join(f"{count} x .{extension}" for extension, count in sorted(indexed.unused.items()))
+        print(f"members that are not used: {unused}")
+    samples, shards = indexed.manifest["samples"], len(indexed.manifest["shards"])
+    again = f", {indexed.reused_tars} tars were indexed already" if indexed.reused_tars else ""
+    print(f"{indexed.directory}: {samples} samples in {shards} shards{again}")
+
+
 class Progress:
     """A line that renews itself on a terminal; elsewhere a plain line now and then."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, unit: str = "samples") -> None:
         self._kind = kind
+        self._unit = unit
         self._start = time.monotonic()
         self._first: int | None = None
         self._printed = -1e9
@@ -141,7 +179,7 @@ class Progress:
         rate = (done - self._first) / max(now - self._start, 1e-9)
         left = f", {(samples - done) / rate:.0f} s left" if rate > 0 and done < samples else ""
         dropped = f", {skipped} skipped" if skipped else ""
-        line = f"{self._kind}: {done}/{samples} samples, {rate:.0f}/s{left}{dropped}"
+        line = f"{self._kind}: {done}/{samples} {self._unit}, {rate:.0f}/s{left}{dropped}"
         if self._terminal:
             sys.stderr.write(f"\r{line:<78}")
             sys.stderr.flush()

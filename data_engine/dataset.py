@@ -58,7 +58,7 @@ class Dataset:
     name: str
     """The last part of the path or URL."""
     fingerprint: str
-    """Changes exactly when the content of a shard does."""
+    """Changes exactly when the content of a shard does, or what is made of it."""
     manifest: dict[str, Any]
 
     def __init__(

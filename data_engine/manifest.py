@@ -50,7 +50,7 @@ def read_manifest(storage: Storage) -> dict[str, Any]:
         shards = shards_of(manifest)
         whole = (
             sum(shard.samples for shard in shards) == manifest["samples"]
-            and fingerprint_of(shards) == manifest["fingerprint"]
+            and fingerprint_of(shards, manifest.get("convention")) == manifest["fingerprint"]
         )
     except TypeError as error:
         raise ConfigError(f"{path} cannot be read ({error}): {REMEDY}.") from error
@@ -78,9 +78,11 @@ def manifest_content(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
 
-def fingerprint_of(shards: Iterable[ShardRecord]) -> str:
-    """One short name for the content of a dataset: equal exactly when all shards are equal."""
-    content = [[shard.name, shard.samples, shard.sha256] for shard in shards]
+def fingerprint_of(shards: Iterable[ShardRecord], convention: dict[str, Any] | None = None) -> str:
+    """One short name for the content of a dataset: equal exactly when all shards are, and what is made of them."""
+    content: list[Any] = [[shard.name, shard.samples, shard.sha256] for shard in shards]
+    if convention is not None:
+        content.append(convention)
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:32]
 
 

@@ -58,6 +58,8 @@ class FinishedShard:
     record: ShardRecord
     configuration: dict[str, Any]
     skipped: list[Skipped]
+    unused: dict[str, int] = field(default_factory=dict)
+    """Extension -> members that no sample has a use for, in tars that others wrote."""
 
 
 _TYPES: dict[str, Any] = {
@@ -120,6 +122,7 @@ class ShardIndex:
         tar_sha256: str,
         configuration: dict[str, Any],
         skipped: list[Skipped],
+        unused: dict[str, int] | None = None,
     ) -> ShardRecord:
         """Write NAME.npz and return what the manifest says of the shard."""
         arrays = {"key": np.array(self.keys, dtype=np.bytes_)}
@@ -128,6 +131,8 @@ class ShardIndex:
         arrays["tar_sha256"] = np.array(tar_sha256)
         arrays["configuration"] = np.array(canonical_json(configuration))
         arrays["skipped"] = np.array(canonical_json([asdict(skip) for skip in skipped]))
+        if unused is not None:
+            arrays["unused"] = np.array(canonical_json(unused))
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         atomic_write_bytes(path, buffer.getvalue())
@@ -143,11 +148,12 @@ def read_finished(directory: Path, name: str) -> FinishedShard | None:
             size, sha256 = int(index["tar_bytes"]), str(index["tar_sha256"])
             configuration = json.loads(str(index["configuration"]))
             skipped = [Skipped(**skip) for skip in json.loads(str(index["skipped"]))]
+            unused = json.loads(str(index["unused"])) if "unused" in index else {}
             samples = len(index["key"])
         record = ShardRecord(name, samples, size, sha256, sha256_of(path))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, BadZipFile):
         return None
-    return FinishedShard(record, configuration, skipped)
+    return FinishedShard(record, configuration, skipped, unused)
 
 
 def read_shard_index(storage: Storage, shard: ShardRecord) -> Columns:

@@ -148,7 +148,7 @@ def write_manifest(
         "samples": sum(shard.samples for shard in shards),
         "skipped": dict(sorted(Counter(skip.reason for skip in skipped).items())),
         "shards": [asdict(shard) for shard in shards],
-        "fingerprint": fingerprint_of(shards),
+        "fingerprint": fingerprint_of(shards, further.get("convention")),
         "options": options,
         "versions": versions,
         **further,
