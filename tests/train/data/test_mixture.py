@@ -146,6 +146,60 @@ def test_impossible_mixtures_are_refused(phases: tuple[Phase, ...], window: int,
         Quotas(Mixture(phases, window), {"a": 10, "b": 10, "empty": 0})
 
 
+def test_groups_share_what_they_get() -> None:
+    groups = {"ocr": {"pages": 6, "charts": 3, "scenes": 1}}
+    mixture = Mixture((Phase({"ocr": 70, "general": 20, "text": 10}),), 1000, groups)
+    quotas = Quotas(mixture, dict.fromkeys(["pages", "charts", "scenes", "general", "text"], 5))
+    expected = {"pages": 420, "charts": 210, "scenes": 70, "general": 200, "text": 100}
+    for window in (0, 1, 77):
+        assert dict(zip(quotas.names, quotas.of(window).tolist(), strict=True)) == expected
+    assert quotas.history() == [
+        {"first_window": 0, "weights": {"charts": 21, "general": 20, "pages": 42, "scenes": 7, "text": 10}}
+    ]
+
+
+@settings(deadline=None, max_examples=20)
+@given(weights_of_some, st.floats(0.01, 100), st.integers(100, 2000))
+def test_a_group_is_exactly_its_weight(shares: list[float], weight: float, window: int) -> None:
+    names = [f"m{i}" for i in range(len(shares))]
+    mixture = Mixture(
+        (Phase({"g": weight, "other": 1}),), window, {"g": dict(zip(names, shares, strict=True))}
+    )
+    try:
+        quotas = Quotas(mixture, dict.fromkeys([*names, "other"], 10))
+    except ConfigError as error:
+        assert "less than one draw" in str(error)
+        return
+    uses = dict(zip(quotas.names, quotas.uses_before(CYCLE).tolist(), strict=True))
+    group = sum(uses[name] for name in names)
+    # Largest remainder over the members: less than one draw each from the exact share.
+    assert abs(group - CYCLE * window * weight / (weight + 1)) < len(names) + 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "weights", "sentence"),
+    [
+        (
+            {"g": {"a": 1, "nothing": 1}},
+            {"g": 1},
+            "group g names nothing, but the datasets are a, b and the groups g",
+        ),
+        ({"g": {"a": 1}}, {"h": 1}, "phase 0 has a weight for h, but the datasets are a, b and the groups g"),
+        ({"g": {"a": 1}}, {"g": 1, "a": 1}, "dataset a has two weights in phase 0"),
+        ({"g": {"a": 1}, "h": {"a": 1, "b": 1}}, {"g": 1, "h": 1}, "dataset a has two weights"),
+        ({"a": {"b": 1}}, {"a": 1}, "a is a group and a dataset"),
+        ({"g": {"a": 0}}, {"g": 1}, "all weights of group g are 0"),
+        ({"g": {}}, {"g": 1}, "all weights of group g are 0"),
+        ({"g": {"a": -1}}, {"g": 1}, "weight of a in group g is -1"),
+    ],
+)
+def test_impossible_groups_are_refused(
+    groups: dict[str, dict[str, float]], weights: dict[str, float], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        Quotas(Mixture((Phase(weights),), 10, groups), {"a": 10, "b": 10})
+
+
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=4).filter(any), st.integers(1, 20))
 def test_one_pass_is_every_sample_in_order(sizes: list[int], window: int) -> None:
     draws = OnePassDraws({f"d{number}": size for number, size in enumerate(sizes)}, window)
