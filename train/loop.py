@@ -44,7 +44,12 @@ def train(prepared: Prepared) -> int:
     start_processes(prepared.world, config.timeout)
     builders = [layer.build for layer in prepared.layers]
     engine = TrainingEngine(
-        builders, prepared.cut.bounds, prepared.world, config.micro_batches, config.precision, config.optimizer
+        builders,
+        prepared.cut.bounds,
+        prepared.world,
+        config.micro_batches,
+        config.precision,
+        config.optimizer,
     )
     step, log = _begin(prepared, engine, started)
     try:
