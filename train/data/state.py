@@ -88,7 +88,7 @@ class LoaderState:
     step: int
     """The next step to train."""
     window: int
-    """The window that this step begins in."""
+    """The window of the last pack that was trained; 0 before the first."""
     first_pack: int
     """Number of the first pack of that window."""
     identity: dict[str, Any]

@@ -6,18 +6,24 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from reading_samples import NANO_MODES, MemoryDataset, cards, texts
 
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
 from model.views import MODES
+from train.data.block_order import SampleOrder
 from train.data.loader import PackedLoader
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture, Phase
+from train.data.modes import ModeShares
 from train.tokenizer import train_tokenizer
 
 SHAPE = MicroBatchShape(tokens=300, patches=3000, views=24, vision_tokens=200)
+
+
+SHARES = {"default": ModeShares.of({"nano_tiny": 3, "nano_base": 1})}
 
 
 def settings(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -55,6 +61,15 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     r"the resolution modes .modes.\*. of phase 0 changed from .*nano_gundam.* to {}": lambda options: (
         options.update(modes={"default": MODES["nano_tiny"]})
     ),
+    r"the resolution modes .modes.\*. of phase 0 changed from .*nano_tiny.* to .*0.75": lambda options: (
+        options.update(modes=SHARES)
+    ),
+    r'the order of samples .* changed from {"block": 0, "kind": "global", .* to {"block": 8, "kind": "block"': (
+        lambda options: options.update(order=SampleOrder("block", 8, 2))
+    ),
+    r"what becomes of too long texts .too_long. changed from drop to split": lambda options: options.update(
+        too_long="split"
+    ),
     r"the number of packs per step .* changed from 4 to 6; keep the product": lambda options: options.update(
         micro_batches_per_step=3
     ),
@@ -68,6 +83,26 @@ def test_a_changed_stream_is_refused(tokenizer: Tokenizer, sentence: str) -> Non
     CHANGES[sentence](changed)
     with pytest.raises(ConfigError, match=f"cannot resume at step 7: {sentence}"):
         PackedLoader(**changed).check_state(state)
+
+
+def test_modes_of_later_phases_may_change(tokenizer: Tokenizer) -> None:
+    before = PackedLoader(**settings(tokenizer))
+    state = before.state(3)
+    start = (state["window"] + 1) * 40
+    weights = {"card": 3, "text": 1}
+
+    def later(sample: int) -> dict[str, Any]:
+        phases = (Phase(weights, sample), Phase(weights, modes=SHARES))
+        return settings(tokenizer) | {"mixture": Mixture(phases, window=40)}
+
+    after = PackedLoader(**later(start))
+    after.check_state(state)
+    assert after.identities(2)[-1] == before.identities(2)[-1]
+    window = state["window"]
+    assert np.array_equal(after.stream.plan(window).costs.mode, before.stream.plan(window).costs.mode)
+    assert len(np.unique(after.stream.plan(window + 1).costs.mode)) == 2
+    with pytest.raises(ConfigError, match="cannot resume at step 3: the mixture changed"):
+        PackedLoader(**later(start - 40)).check_state(state)
 
 
 def test_a_changed_tokenizer_is_refused(tokenizer: Tokenizer, tmp_path: Any) -> None:
@@ -103,7 +138,7 @@ def test_weights_of_later_phases_may_change(tokenizer: Tokenizer) -> None:
     options["mixture"] = Mixture((now, then), window=40)
     after = PackedLoader(**options)
     after.check_state(state)
-    assert after.identities(3)[0] == before.identities(3)[0]
+    assert after.identities(2)[-1] == before.identities(2)[-1]
     step = 3
     while after.summary(step).window <= state["window"]:
         step += 1
