@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from data_engine.document_options import DocumentOptions, TextPageOptions
+from data_engine.document_options import DocumentOptions, PdfOptions, TextPageOptions
 from data_engine.errors import ConfigError, nearest
 from data_engine.options import CardOptions, ChartOptions, ChemistryOptions, GeometryOptions, PageOptions
 
@@ -29,6 +29,7 @@ KINDS: dict[str, Kind] = {
     "page": Kind(PageOptions, "data_engine.render.page:PageRenderer"),
     "document": Kind(DocumentOptions, "data_engine.render.document:DocumentRenderer"),
     "text_page": Kind(TextPageOptions, "data_engine.render.text_page:TextPageRenderer"),
+    "pdf": Kind(PdfOptions, "data_engine.render.pdf:PdfRenderer"),
     "chart": Kind(ChartOptions, "data_engine.render.chart:ChartRenderer"),
     "chemistry": Kind(ChemistryOptions, "data_engine.render.chemistry:ChemistryRenderer"),
     "geometry": Kind(GeometryOptions, "data_engine.render.geometry:GeometryRenderer"),

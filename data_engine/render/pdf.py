@@ -1,0 +1,156 @@
+"""Pages of real PDFs: pdfium draws them and reads their text layer; coarse or fine answers, as the paper has both.
+
+Coarse: the text in reading order after "Free OCR". Fine: blocks with labels and boxes, headings in Markdown,
+tables as HTML. A page whose text layer cannot be an answer (a scan, letters without Unicode) is skipped and
+counted, and so is every file that pdfium refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+import pypdfium2
+
+from data_engine.document_options import PdfOptions
+from data_engine.markup import Block, grid_box, write_grounded
+from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR
+from data_engine.random_stream import Draws, permuted
+from data_engine.render.base import NoSampleError, Rendered, Renderer
+from data_engine.render.graphics import graphics_versions, versions_of
+from data_engine.render.jpeg import encode_page
+from data_engine.render.pdf_blocks import TextBlock, blocks_of
+from data_engine.render.pdf_formulas import label_formulas
+from data_engine.render.pdf_text import TextLayer, pictures_of
+from data_engine.sources.pdf_listing import Listing, PdfFile, open_listing, problem_of
+
+NO_TEXT = "page without text layer"
+NO_UNICODE = "text layer without Unicode"
+BROKEN_PAGE = "broken page"
+_OPEN_FILES = 8
+# Controls, private use and the replacement character stand for letters whose Unicode the file does not tell.
+_UNKNOWN = re.compile("[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd]")
+_UNKNOWN_SHARE = 0.03
+_LEAST_PICTURE = 0.01  # of the page
+_MOST_OBJECTS = 4000
+_LARGEST_ASPECT = 20.0
+
+
+class PdfRenderer(Renderer):
+    def __init__(self, options: PdfOptions) -> None:
+        self._options = options
+        assert options.source is not None, "checked by the options"
+        self._listing: Listing = open_listing(options.source, options.largest_megabytes)
+        self._documents: OrderedDict[str, pypdfium2.PdfDocument] = OrderedDict()
+
+    def versions(self) -> dict[str, str]:
+        pdfium_version = {"pdfium": str(pypdfium2.PDFIUM_INFO), "listing": self._listing.sha256()[:32]}
+        return graphics_versions() | versions_of("pypdfium2") | pdfium_version
+
+    def close(self) -> None:
+        while self._documents:
+            self._documents.popitem()[1].close()
+
+    def render(self, draws: Draws) -> Rendered:
+        count = len(self._listing)
+        turn, place = divmod(draws.index, count)  # every page once before any comes again
+        file, number = self._listing.place(permuted(place, count, f"{draws.seed}/{draws.kind}/{turn}"))
+        where = f"{file.path}, page {number + 1}"
+        if file.problem:
+            raise NoSampleError(file.problem, file.path)
+        page = self._page(file, number, where)
+        grounded = draws.stream("prompt").chance(self._options.grounding)
+        try:
+            blocks, linear = self._read(page, grounded, where)
+            pixels, width, height = self._draw(page, where)
+        finally:
+            page.close()
+        picture = encode_page(pixels, self._options.jpeg_quality)
+        details = {
+            "file": file.path,
+            "page": number + 1,
+            "file_sha256": file.sha256[:16],
+            "blocks": len(blocks),
+        }
+        if not (grounded and linear):
+            text = "\n\n".join(block.plain for block in blocks if block.plain)
+            return Rendered((picture,), FREE_OCR, text, "pdfium", details)
+        marked = [
+            Block(b.label, (grid_box((b.left, b.top, b.right, b.bottom), width, height),), b.text)
+            for b in blocks
+        ]
+        text = write_grounded(marked)
+        return Rendered((picture,), DOCUMENT_TO_MARKDOWN, text, "pdfium", details, tells_places=True)
+
+    def _page(self, file: PdfFile, number: int, where: str) -> pypdfium2.PdfPage:
+        document = self._documents.pop(file.path, None)
+        try:
+            if document is None:
+                document = pypdfium2.PdfDocument(self._listing.root / file.path)
+                if len(self._documents) >= _OPEN_FILES:
+                    self._documents.popitem(last=False)[1].close()
+            self._documents[file.path] = document
+            return document[number]
+        except FileNotFoundError as error:
+            raise NoSampleError("PDF that vanished", where) from error
+        except (pypdfium2.PdfiumError, OSError, IndexError) as error:
+            raise NoSampleError(problem_of(error) if document is None else BROKEN_PAGE, where) from error
+
+    def _read(self, page: pypdfium2.PdfPage, grounded: bool, where: str) -> tuple[list[TextBlock], bool]:
+        """The blocks of a page, and whether its formulas can be written in a line."""
+        layer = TextLayer(page)
+        try:
+            text = layer.text()
+            visible = len("".join(text.split()))
+            if visible < self._options.least_characters:
+                raise NoSampleError(NO_TEXT, f"{where}: {visible} characters")
+            unknown = len(_UNKNOWN.findall(text))
+            if unknown > _UNKNOWN_SHARE * visible:
+                raise NoSampleError(NO_UNICODE, f"{where}: {unknown} of {visible} characters")
+            width, height = page.get_size()
+            pieces = [
+                p
+                for p in layer.pieces()
+                if p.text and _is_inside(p.left, p.top, p.right, p.bottom, width, height)
+            ]
+            pictures = pictures_of(page, _LEAST_PICTURE, _MOST_OBJECTS) if grounded else []
+            blocks = blocks_of([*pieces, *pictures])
+            linear = label_formulas(blocks, layer) if grounded else True
+        finally:
+            layer.close()
+        if not blocks:
+            raise NoSampleError(NO_TEXT, f"{where}: no text inside of the page")
+        for block in blocks:
+            block.left, block.top = max(0.0, block.left), max(0.0, block.top)
+            block.right, block.bottom = min(width, block.right), min(height, block.bottom)
+        return blocks, linear
+
+    def _draw(self, page: pypdfium2.PdfPage, where: str) -> tuple[np.ndarray, float, float]:
+        """The picture, and the size of the page in points."""
+        width, height = page.get_size()
+        if min(width, height) <= 0 or max(width, height) > _LARGEST_ASPECT * min(width, height):
+            raise NoSampleError("page of an impossible shape", f"{where}: {width:.0f} x {height:.0f} points")
+        try:
+            bitmap = page.render(scale=self._options.size / max(width, height), rev_byteorder=True)
+        except (pypdfium2.PdfiumError, ValueError, MemoryError) as error:
+            raise NoSampleError(BROKEN_PAGE, where) from error
+        pixels = bitmap.to_numpy()
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[..., 0]
+        # Most pages are gray: a third of the samples to compress, and one channel to degrade.
+        if pixels.ndim == 3 and _is_gray(pixels):
+            pixels = pixels[..., 0]
+        pixels = np.ascontiguousarray(pixels)
+        bitmap.close()
+        return pixels, width, height
+
+
+def _is_gray(pixels: np.ndarray) -> bool:
+    red, green, blue = (cv2.extractChannel(pixels, channel) for channel in range(3))
+    return cv2.norm(red, green, cv2.NORM_INF) <= 2 and cv2.norm(green, blue, cv2.NORM_INF) <= 2
+
+
+def _is_inside(left: float, top: float, right: float, bottom: float, width: float, height: float) -> bool:
+    return right > 0 and bottom > 0 and left < width and top < height and right > left and bottom > top

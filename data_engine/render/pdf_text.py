@@ -1,0 +1,234 @@
+"""The text layer of a PDF page as lines with boxes, read in bulk.
+
+pdfium's Python helpers ask for one rectangle or one character at a time, which costs more than drawing the page.
+Here the text is fetched at once and cut where pdfium ends its lines; a line's box takes a few calls, and only
+lines with wide gaps (cells of a table, two columns on one baseline) are looked at letter by letter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+
+_GAP = 1.1  # of the line's height: a wider gap parts two pieces of text
+HYPHENS = "\ufffe\x02\xad"  # pdfium's marks for a hyphen that a line break put in, and the soft hyphen
+_CONTROL = re.compile("[\x00-\x01\x03-\x08\x0b-\x1f\x7f]")
+_FORCE_BOLD = 1 << 18  # a flag of the font descriptor (ISO 32000, 9.8.2)
+_BOLD = re.compile(rb"bold|black|heavy|semibold|demi|cmbx|-bd", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of text on one baseline, or a picture (with no text). Lengths in points from the upper left."""
+
+    text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    size: float = 0.0
+    """Height of the font from its highest to its lowest letter."""
+    baseline: float = 0.0
+    bold: bool = False
+    is_picture: bool = False
+    characters: tuple[int, int] = (0, 0)
+    """Its first and last + 1 character in pdfium's count."""
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One character for the reader of formulas. Points from the upper left."""
+
+    text: str
+    baseline: float
+    size: float
+
+
+class TextLayer:
+    """The text of one open page. Close it before the page."""
+
+    def __init__(self, page: pypdfium2.PdfPage) -> None:
+        self._page = page
+        self._handle = pdfium.FPDFText_LoadPage(page)
+        self._count = max(0, pdfium.FPDFText_CountChars(self._handle)) if self._handle else 0
+        self._transform = _transform_of(page)
+        self._edges = tuple(
+            ctypes.c_double() for _ in range(4)
+        )  # left, top, right, bottom of the last answer
+        self._loose = pdfium.FS_RECTF()
+        self._name, self._flags = ctypes.create_string_buffer(128), ctypes.c_int()
+
+    def close(self) -> None:
+        if self._handle:
+            pdfium.FPDFText_ClosePage(self._handle)
+            self._handle = None
+
+    def text(self) -> str:
+        """The whole layer as pdfium orders it."""
+        if not self._count:
+            return ""
+        buffer = (ctypes.c_ushort * (2 * self._count + 1))()
+        pdfium.FPDFText_GetText(self._handle, 0, self._count, buffer)
+        return bytes(buffer).decode("utf-16-le", "replace").split("\0", 1)[0]
+
+    def pieces(self) -> list[Piece]:
+        """All runs of text that can be seen as one, in pdfium's order."""
+        found: list[Piece] = []
+        text, start = self.text(), 0
+        for line in re.split("\r\n|\r|\n", text):
+            if line.strip():
+                first = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, start)
+                last = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, start + len(line) - 1)
+                if 0 <= first <= last:
+                    found += self._of_line(line, first, last + 1)
+            start += len(line)
+            start += 2 if text[start : start + 2] == "\r\n" else 1
+        return found
+
+    def letters(self, piece: Piece) -> list[Letter]:
+        """The visible characters of a piece."""
+        x, y, box = ctypes.c_double(), ctypes.c_double(), pdfium.FS_RECTF()
+        letters = []
+        for index in range(*piece.characters):
+            code = pdfium.FPDFText_GetUnicode(self._handle, index)
+            if code <= 32 or not pdfium.FPDFText_GetCharOrigin(self._handle, index, x, y):
+                continue
+            pdfium.FPDFText_GetLooseCharBox(self._handle, index, box)
+            _, baseline = self._point(x.value, y.value)
+            letters.append(Letter(chr(code), baseline, abs(box.top - box.bottom)))
+        return letters
+
+    def _of_line(self, line: str, first: int, end: int) -> list[Piece]:
+        rectangles = self._rectangles(first, end - first)
+        if not rectangles:
+            return []
+        height = max(bottom - top for _, top, _, bottom in rectangles)
+        edge, gapped = rectangles[0][2], False
+        for left, _, right, _ in sorted(rectangles):
+            gapped |= left - edge > _GAP * height
+            edge = max(edge, right)
+        if not gapped or len(line) == 1:
+            return [self._piece(line, rectangles, first, end)]
+        return self._parted(first, end, height)
+
+    def _parted(self, first: int, end: int, height: float) -> list[Piece]:
+        """The pieces of a line that wide gaps part."""
+        pieces: list[Piece] = []
+        boxes: list[tuple[float, float, float, float]] = []
+        text, begin, edge = "", first, None
+        for index in range(first, end):
+            character = chr(pdfium.FPDFText_GetUnicode(self._handle, index) or 32)
+            box = None if character.isspace() else self._character_box(index)
+            if box is not None:
+                away = 0.0 if edge is None else max(box[0] - edge[1], edge[0] - box[2])
+                if away > _GAP * height:
+                    pieces.append(self._piece(text, boxes, begin, index))
+                    text, boxes, begin = "", [], index
+                edge = (box[0], box[2])
+                boxes.append(box)
+            text += character
+        if boxes:
+            pieces.append(self._piece(text, boxes, begin, end))
+        return pieces
+
+    def _piece(self, text: str, boxes: list[tuple], first: int, end: int) -> Piece:
+        loose = self._loose
+        pdfium.FPDFText_GetLooseCharBox(self._handle, first, loose)
+        x, y = self._edges[:2]
+        pdfium.FPDFText_GetCharOrigin(self._handle, first, x, y)
+        _, baseline = self._point(x.value, y.value)
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        return Piece(
+            _CONTROL.sub("", text).strip(),
+            min(lefts),
+            min(tops),
+            max(rights),
+            max(bottoms),
+            size=min(abs(loose.top - loose.bottom), 3 * (max(bottoms) - min(tops))),
+            baseline=baseline,
+            bold=self._is_bold(first),
+            characters=(first, end),
+        )
+
+    def _is_bold(self, index: int) -> bool:
+        pdfium.FPDFText_GetFontInfo(self._handle, index, self._name, 128, self._flags)
+        return bool(_BOLD.search(self._name.value)) or bool(self._flags.value & _FORCE_BOLD)
+
+    def _rectangles(self, first: int, count: int) -> list[tuple[float, float, float, float]]:
+        left, top, right, bottom = self._edges
+        count = pdfium.FPDFText_CountRects(self._handle, first, count)
+        return [
+            self._box(left.value, bottom.value, right.value, top.value)
+            for number in range(count)
+            if pdfium.FPDFText_GetRect(self._handle, number, left, top, right, bottom)
+        ]
+
+    def _character_box(self, index: int) -> tuple[float, float, float, float] | None:
+        left, top, right, bottom = self._edges
+        if not pdfium.FPDFText_GetCharBox(self._handle, index, left, right, bottom, top):
+            return None
+        return self._box(left.value, bottom.value, right.value, top.value)
+
+    def _box(self, left: float, bottom: float, right: float, top: float) -> tuple[float, float, float, float]:
+        return box_on_page(self._transform, left, bottom, right, top)
+
+    def _point(self, x: float, y: float) -> tuple[float, float]:
+        a, b, c, d, e, f = self._transform
+        return a * x + c * y + e, b * x + d * y + f
+
+
+def pictures_of(page: pypdfium2.PdfPage, least_share: float, most_objects: int) -> list[Piece]:
+    """The bitmaps of a page that take `least_share` of it or more, but not nearly all (that is a scan)."""
+    transform, (width, height) = _transform_of(page), page.get_size()
+    found = []
+    for number in range(min(most_objects, pdfium.FPDFPage_CountObjects(page))):
+        item = pdfium.FPDFPage_GetObject(page, number)
+        if pdfium.FPDFPageObj_GetType(item) != pdfium.FPDF_PAGEOBJ_IMAGE:
+            continue
+        left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+        pdfium.FPDFPageObj_GetBounds(item, left, bottom, right, top)
+        box = box_on_page(transform, left.value, bottom.value, right.value, top.value)
+        clipped = max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])
+        share = max(0.0, clipped[2] - clipped[0]) * max(0.0, clipped[3] - clipped[1]) / (width * height)
+        if least_share <= share < 0.6:
+            found.append(Piece("", *clipped, is_picture=True))
+    return found
+
+
+def box_on_page(
+    transform: tuple[float, ...], left: float, bottom: float, right: float, top: float
+) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) from the upper left corner of the page as it is shown."""
+    a, b, c, d, e, f = transform
+    if b == c == 0 and a > 0 > d:  # nearly every page
+        return a * left + e, d * top + f, a * right + e, d * bottom + f
+    xs = (a * left + c * bottom + e, a * right + c * top + e)
+    ys = (b * left + d * bottom + f, b * right + d * top + f)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _transform_of(page: Any) -> tuple[float, ...]:
+    """The affine map from PDF coordinates to points from the upper left, crop box and rotation included."""
+    width, height = page.get_size()
+    fine = 1000  # pdfium answers in whole device units
+    x, y = ctypes.c_int(), ctypes.c_int()
+
+    def device(px: float, py: float) -> tuple[float, float]:
+        pdfium.FPDF_PageToDevice(page, 0, 0, int(width * fine), int(height * fine), 0, px, py, x, y)
+        return x.value / fine, y.value / fine
+
+    (ox, oy), (ax, ay), (bx, by) = device(0, 0), device(1000, 0), device(0, 1000)
+    return (ax - ox) / 1000, (ay - oy) / 1000, (bx - ox) / 1000, (by - oy) / 1000, ox, oy
