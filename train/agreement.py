@@ -101,22 +101,8 @@ class Agreement:
         table = self._gather(torch.tensor(numbers, dtype=torch.int64)).tolist()
         if any(row[FAILED] for row in table):
             raise DamagedDataError(self._sentence_of([row[FAILED] for row in table].index(1), failure))
-        self._check(step, table)
+        compare(step, table, self._world.data_parallel_size)
         self._count(step, table)
-
-    def _check(self, step: int, table: list[list[int]]) -> None:
-        replicas = self._world.data_parallel_size
-        for replica, row in enumerate(table[:replicas]):
-            if row[PLAN] != table[0][PLAN]:
-                raise DisagreementError(
-                    f"step {step}: data-parallel rank {replica} has planned other data than rank 0: its copy of the "
-                    "data or its lengths cache differs, or it could not read a text; mend that and start again."
-                )
-            if row[SENT] != table[replica - replicas][RECEIVED]:
-                raise DisagreementError(
-                    f"step {step - 1}: the last stage of pipeline {replica} did not receive the micro-batches that its "
-                    "first stage sent; the checkpoint before this step is good, and this is a fault of the engine."
-                )
 
     def _count(self, step: int, table: list[list[int]]) -> None:
         damaged = table[0][QUARANTINED_BEFORE] + sum(row[QUARANTINED] for row in table)
@@ -145,6 +131,26 @@ class Agreement:
         encoded = mine.encode("utf-8")[:LONGEST_SENTENCE]
         text[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.uint8)
         return bytes(self._gather(text)[rank].tolist()).rstrip(b"\0").decode("utf-8", "ignore")
+
+
+def compare(step: int, table: list[list[int]], replicas: int) -> None:
+    """Raise DisagreementError unless what the ranks tell each other before a step fits together.
+
+    Args:
+        table: [ranks, 6], columns as above; ranks are laid out stage by stage.
+        replicas: data-parallel size.
+    """
+    for replica, row in enumerate(table[:replicas]):
+        if row[PLAN] != table[0][PLAN]:
+            raise DisagreementError(
+                f"step {step}: data-parallel rank {replica} has planned other data than rank 0: its copy of the data "
+                "or its lengths cache differs, or it could not read a text; mend that and start again."
+            )
+        if row[SENT] != table[replica - replicas][RECEIVED]:
+            raise DisagreementError(
+                f"step {step - 1}: the last stage of pipeline {replica} did not receive the micro-batches that its "
+                "first stage sent; the checkpoint before this step is good, and this is a fault of the engine."
+            )
 
 
 def _plan_number(loader: PackedLoader, step: int) -> int:

@@ -79,10 +79,8 @@ class WorkerPool:
                     yield built
                     number += 1
                 return
-            except RuntimeError as error:
-                if not _is_death(error):
-                    raise
-                death = str(error).splitlines()[0].rstrip(".")
+            except _WorkerDiedError as error:
+                death = str(error)
             self.close()
             if lost == number:
                 raise ConfigError(
@@ -95,7 +93,16 @@ class WorkerPool:
         self._tasks.start(first)
         if self._loader is None:
             self._loader = DataLoader(**self._options)
-        for built in self._loader:
+        iterator = iter(self._loader)
+        while True:
+            try:
+                built = next(iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if not _is_death(error):
+                    raise
+                raise _WorkerDiedError(str(error).splitlines()[0].rstrip(".")) from None
             if built is None:
                 raise self._tasks.failure()
             yield built
@@ -166,6 +173,15 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _is_death(error: RuntimeError) -> bool:
-    message = str(error)
-    return message.startswith("DataLoader worker (pid") and not message.startswith("Caught ")
+class _WorkerDiedError(Exception):
+    """A worker is gone; the message says how that was noticed."""
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether it was noticed by the DataLoader, or by a connection that broke while a micro-batch was taken over.
+
+    What fails within a worker comes back as an error that is "Caught".
+    """
+    if str(error).startswith("Caught "):
+        return False
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker (pid")

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
-from reading_samples import NANO_MODES, cards, pages, texts
+from reading_samples import NANO_MODES, MemoryDataset, cards, pages, texts
 
+from data_engine.errors import ConfigError
+from data_engine.sample import Sample
 from model.tokenizer import Tokenizer
+from tests.train.processes import REPOSITORY, environment
 from train.data.loader import PackedLoader
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture
@@ -43,20 +50,71 @@ def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
     return alive(pids)
 
 
-def test_any_number_of_workers_gives_the_same_stream(tokenizer: Tokenizer) -> None:
+def children() -> list[int]:
+    return [process.pid for process in multiprocessing.active_children() if process.pid]
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_stream_also_when_one_is_killed(tokenizer: Tokenizer) -> None:
     alone = loader(tokenizer, 0)
-    steps = (0, 1, 2, 9, 4)  # forwards, a jump, and back, as a resumed run asks
+    steps = (0, 1, 2, 9, 4, 5, 6, 7)  # forwards, a jump, and back, as a resumed run asks
     expected = {step: list(alone.step_batches(step)) for step in steps}
     alone.close()
-    before = {process.pid for process in multiprocessing.active_children()}
+    before = set(children())
     blocks = set(os.listdir("/dev/shm"))
     for workers in (1, 3):
         reader = loader(tokenizer, workers)
         for step in steps:
             for one, other in zip(expected[step], reader.step_batches(step), strict=True):
                 assert all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
-        pids = [p.pid for p in multiprocessing.active_children() if p.pid and p.pid not in before]
+            if (workers, step) == (3, 4):
+                os.kill(max(set(children()) - before), signal.SIGKILL)
+        pids = list(set(children()) - before)
         assert len(pids) == workers
         reader.close()
         assert not wait_until_gone(pids, 5)
     assert {name for name in os.listdir("/dev/shm") if name.startswith("torch")} <= blocks
+
+
+class Deadly(MemoryDataset):
+    """Reading its last sample kills the process, as a decoder that runs out of memory does."""
+
+    def read(self, i: int) -> Sample:
+        if i == len(self) - 1 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(i)
+
+
+@pytest.mark.slow
+def test_workers_that_die_over_the_same_micro_batch_stop_the_run(tokenizer: Tokenizer) -> None:
+    data = {"card": Deadly("card", cards(30).samples)}
+    reader = PackedLoader(data, tokenizer, NANO_MODES, SHAPE, Mixture(window=30), 1, 1, prefetch=2, workers=1)
+    with pytest.raises(
+        ConfigError, match=r"a loader worker died twice over the same micro-batch .*workers=0"
+    ):
+        for step in range(10):
+            list(reader.step_batches(step))
+    reader.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_worker_outlives_its_run(tmp_path: Path, how: signal.Signals) -> None:
+    """The run is killed, or interrupted at a terminal, which all of its processes notice."""
+    script = Path(__file__).with_name("loader_process.py")
+    with subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+        env=environment(PYTHONPATH=f"{script.parent}:{REPOSITORY}"), start_new_session=True,
+        stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(pids) == 2 and alive(pids) == pids
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)
+        else:
+            process.send_signal(how)
+        _, errors = process.communicate(timeout=30)
+    assert not wait_until_gone(pids, 5)
+    if how == signal.SIGINT:
+        assert errors.count("Traceback") == 1, "only the run itself says that it was interrupted"
