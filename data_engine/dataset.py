@@ -7,7 +7,7 @@ threads and forked processes may share one Dataset. The shards may lie on a disk
 What is compared when:
     at open       manifest with itself, index with manifest, and, on a disk, the names of the shards with both
     at first use  the size of a shard; every block of the index whenever it is read
-    at read       size and CRC-32 of every member of the sample
+    at read       size and checksum of every member of the sample
     by verify=    all of it at once, and what no reader looks at: headers, padding, the shards' own indices, pixels
 """
 
@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
+from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from data_engine.errors import ConfigError, DamagedSampleError
 from data_engine.foreign import OWN, Convention
 from data_engine.index_cache import cached_copy
-from data_engine.index_file import INDEX_NAME, SPAN_BITS, IndexFile
+from data_engine.index_file import CHECKSUMS, INDEX_NAME, SPAN_BITS, SPAN_MASK, IndexFile
 from data_engine.manifest import (
     MANIFEST_NAME,
     REMEDY,
@@ -40,16 +41,8 @@ from data_engine.storage import LocalStorage, Storage, is_url, storage_at
 
 __all__ = ["DamagedSampleError", "Dataset", "open_datasets"]
 
-_SPAN_MASK = (1 << SPAN_BITS) - 1
-
-
-class _Place(NamedTuple):
-    """Where a sample is."""
-
-    i: int
-    shard: ShardRecord
-    images: range
-    """Rows of its images in the index."""
+_GAP = 1 << 16
+"""Bytes between the members of a sample that are rather read than asked around."""
 
 
 class Dataset:
@@ -75,7 +68,7 @@ class Dataset:
         self.convention = Convention.of_manifest(manifest)
         """How members become samples, for tars that others wrote."""
         self.index = index
-        self._ends = np.cumsum([shard.samples for shard in shards], dtype=np.int64)
+        self._ends = list(accumulate(shard.samples for shard in shards))
         self._compared: set[str] = set()
 
     @classmethod
@@ -104,7 +97,7 @@ class Dataset:
         return Dataset.open, (self.storage.location,)  # another process opens it for itself
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     @property
     def directory(self) -> Path:
@@ -117,22 +110,21 @@ class Dataset:
 
     def read(self, i: int) -> Sample:
         """Sample `i` with its encoded images. DamagedSampleError when a checksum does not match."""
-        place = self._locate(i)
-        parts = self.index.rows("image_parts", place.images.start, len(place.images)).tolist()
-        return self._sample(place, tuple(self._member(place, "image", part) for part in parts))
+        return self._sample(i, with_images=True)
 
     def read_text(self, i: int) -> Sample:
         """Sample `i` without its images: `images` is empty, `image_sizes` is known. No image is read."""
-        return self._sample(self._locate(i), ())
+        return self._sample(i, with_images=False)
 
     def image_sizes(self, i: int) -> tuple[tuple[int, int], ...]:
         """(width, height) of the images of sample `i`, from the index alone."""
-        return self._sizes(self._locate(i).images)
+        self._shard(i)
+        return tuple((width, height) for *_, width, height in map(self.index.image, self.index.images_of(i)))
 
     def text_lengths(self, i: int) -> tuple[int, int]:
         """Characters of prompt and response of sample `i`, from the index alone: a hint for packing."""
-        self._locate(i)
-        prompt, response = self.index.row("lengths", i).tolist()
+        self._shard(i)
+        prompt, response = self.index.rows("lengths", i, 1)[0].tolist()
         return prompt, response
 
     def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -146,7 +138,7 @@ class Dataset:
         """
         found = self.index.gather("images", self._checked(samples))
         counts = (found >> np.uint64(SPAN_BITS)).astype(np.int64)
-        starts = (found & np.uint64(_SPAN_MASK)).astype(np.int64)
+        starts = (found & np.uint64(SPAN_MASK)).astype(np.int64)
         first = np.cumsum(counts) - counts
         rows = np.repeat(starts - first, counts) + np.arange(int(counts.sum()))
         return counts, self.index.gather("image_sizes", rows)
@@ -157,7 +149,7 @@ class Dataset:
 
     def key(self, i: int) -> str:
         """The key of sample `i`, from the index alone."""
-        return self._key(self._locate(i))
+        return self._key(self._shard(i), self.index.text(i)[-1])
 
     def close(self) -> None:
         """Close the files that are open. Reading afterwards opens them again."""
@@ -172,65 +164,65 @@ class Dataset:
             )
         return samples
 
-    def _locate(self, i: int) -> _Place:
+    def _shard(self, i: int) -> ShardRecord:
         if not 0 <= i < len(self):
             raise IndexError(f"dataset {self.name} has samples 0 to {len(self) - 1}, and {i} was asked for")
-        shard = self.shards[int(np.searchsorted(self._ends, i, side="right"))]
-        span = int(self.index.row("images", i))
-        start = span & _SPAN_MASK
-        return _Place(int(i), shard, range(start, start + (span >> SPAN_BITS)))
+        return self.shards[bisect_right(self._ends, i)]
 
-    def _key(self, place: _Place) -> str:
-        span = int(self.index.row("keys", place.i))
-        key = self.index.rows("key_bytes", span & _SPAN_MASK, span >> SPAN_BITS).tobytes().decode("utf-8")
-        return key if self.convention == OWN else f"{place.shard.name}/{key}"
+    def _key(self, shard: ShardRecord, span: int) -> str:
+        key = self.index.key(span)
+        return key if self.convention == OWN else f"{shard.name}/{key}"
 
-    def _sizes(self, images: range) -> tuple[tuple[int, int], ...]:
-        return tuple(map(tuple, self.index.rows("image_sizes", images.start, len(images)).tolist()))
-
-    def _sample(self, place: _Place, images: tuple[bytes, ...]) -> Sample:
-        text = self._member(place, self.convention.text_member, self.index.row("text_parts", place.i).item())
-        formats: tuple[str, ...] = ()
-        sizes: tuple[tuple[int, int], ...] = ()
-        if self.convention != OWN:  # our own JSON says it, and needs no look into the index
-            parts = self.index.rows("image_parts", place.images.start, len(place.images))
-            formats = tuple(IMAGE_FORMATS[number] for number in parts["format"].tolist())
-            sizes = self._sizes(place.images)
-        key = self._key(place)
+    def _sample(self, i: int, with_images: bool) -> Sample:
+        shard = self._shard(i)
+        text = self.index.text(i)
+        key = self._key(shard, text[-1])
+        images = [self.index.image(row) for row in self.index.images_of(i)]
+        formats = tuple([IMAGE_FORMATS[image[2]] for image in images])
+        sizes = tuple([(image[5], image[6]) for image in images])
         try:
-            return self.convention.sample(key, text, images, formats, sizes)
+            *pictures, data = self._members(shard, [*images, text] if with_images else [text])
+            return self.convention.sample(key, data, tuple(pictures), formats, sizes)
         except ValueError as error:
-            path = self.tars.path(f"{place.shard.name}.tar")
+            path, problem = self.tars.path(f"{shard.name}.tar"), str(error)
             raise DamagedSampleError(
-                f"sample {key} in {path} cannot be read: {error}.", path, key, place.i, str(error)
+                f"sample {key} in {path} is damaged: {problem}; {REMEDY}.", path, key, i, problem
             ) from error
 
-    def _member(self, place: _Place, what: str, part: tuple[int, ...]) -> bytes:
-        name = f"{place.shard.name}.tar"
-        offset, size, crc32 = part[:3]
+    def _members(self, shard: ShardRecord, parts: list[tuple[int, ...]]) -> list[bytes]:
+        """The content of members of one sample, its text last; ValueError when it is not what the index says.
+
+        `parts` are their rows in the index.
+        """
+        name = f"{shard.name}.tar"
         try:
             if name not in self._compared:
-                self._compare_size(name, place.shard)
-            data = self.tars.read(name, offset, size)
+                self._compare_size(name, shard)
+            begin = min([part[0] for part in parts])
+            length = max([part[0] + part[1] for part in parts]) - begin
+            if length <= sum([part[1] for part in parts]) + _GAP:
+                # One request: on an object store every one costs a round trip.
+                whole = self.tars.read(name, begin, length)
+                contents = [whole[part[0] - begin : part[0] - begin + part[1]] for part in parts]
+            else:
+                contents = [self.tars.read(name, part[0], part[1]) for part in parts]
         except OSError as error:
-            problem = f"its {what} cannot be read ({error.strerror or error})"
-        else:
-            if len(data) == size and zlib.crc32(data) == crc32:
-                return data
-            problem = (
-                f"its {what} ends after {len(data)} of {size} bytes"
-                if len(data) < size
-                else f"the checksum of its {what} does not match"
-            )
-        path, key = self.tars.path(name), self._key(place)
-        raise DamagedSampleError(
-            f"sample {key} in {path} is damaged: {problem}; {REMEDY}.", path, key, place.i, problem
-        )
+            raise ValueError(f"it cannot be read ({error.strerror or error})") from error
+        for number, (part, data) in enumerate(zip(parts, contents, strict=True), 1):
+            size, checked_by, checksum = part[1], part[3], part[4]
+            if len(data) != size or CHECKSUMS[checked_by](data) != checksum:
+                what = self.convention.text_member if number == len(parts) else "image"
+                raise ValueError(
+                    f"its {what} ends after {len(data)} of {size} bytes"
+                    if len(data) < size
+                    else f"the checksum of its {what} does not match"
+                )
+        return contents
 
     def _compare_size(self, name: str, shard: ShardRecord) -> None:
         size = self.tars.size(name)
         if size != shard.bytes:
-            raise OSError(f"the shard has {size} bytes and {MANIFEST_NAME} says {shard.bytes}")
+            raise ValueError(f"the shard has {size} bytes and {MANIFEST_NAME} says {shard.bytes}")
         self._compared.add(name)
 
 

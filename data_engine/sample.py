@@ -92,15 +92,15 @@ def to_json(sample: Sample) -> bytes:
 def from_json(key: str, data: bytes, images: tuple[bytes, ...] = ()) -> Sample:
     """The sample that `to_json` described, with the images that were read. ValueError when it is not one."""
     try:
-        record = json.loads(data)
+        record = json.loads(data.decode("utf-8"))  # given bytes, json guesses the encoding first
         if record["schema"] != SCHEMA:
             raise ValueError(f"its schema is {record['schema']!r}, and this program reads schema {SCHEMA}")
         described = record["images"]
         sample = Sample(
             key=key,
             images=images,
-            image_formats=tuple(image["member"].rsplit(".", 1)[-1] for image in described),
-            image_sizes=tuple((int(image["width"]), int(image["height"])) for image in described),
+            image_formats=tuple([image["member"].rsplit(".", 1)[-1] for image in described]),
+            image_sizes=tuple([(int(image["width"]), int(image["height"])) for image in described]),
             prompt=record["prompt"],
             response=record["response"],
             task=record["task"],
@@ -108,7 +108,8 @@ def from_json(key: str, data: bytes, images: tuple[bytes, ...] = ()) -> Sample:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its JSON lacks what a sample needs ({error!r})") from error
-    texts = (sample.prompt, sample.response, sample.task)
-    if not all(isinstance(text, str) for text in texts):
+    if not (
+        isinstance(sample.prompt, str) and isinstance(sample.response, str) and isinstance(sample.task, str)
+    ):
         raise ValueError("its prompt, response and task are not all texts")
     return sample

@@ -1,8 +1,8 @@
 """The index of one shard, NAME.npz: written after its tar, the sign that the tar is whole; and all of them in one.
 
-Columns: key, json_offset, json_size, json_crc32, prompt_chars, response_chars per sample (the text of a foreign
+Columns: key, json_offset, json_size, json_xxh3, prompt_chars, response_chars per sample (the text of a foreign
 sample may be another member than a .json); image_start (one more than samples), then image_offset, image_size,
-image_crc32, image_width, image_height, image_format per image.
+image_xxh3, image_width, image_height, image_format per image. Older ones have json_crc32 and image_crc32.
 """
 
 from __future__ import annotations
@@ -19,11 +19,23 @@ from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_bytes, atomic_writer, sha256_of
-from data_engine.index_file import COLUMNS, INDEX_NAME, PART, IndexFile, IndexHead, spans, write_index
+from data_engine.index_file import (
+    COLUMNS,
+    CRC32,
+    IMAGE,
+    INDEX_NAME,
+    TEXT,
+    XXH3,
+    IndexFile,
+    IndexHead,
+    spans,
+    write_index,
+)
 from data_engine.manifest import (
     MANIFEST_NAME,
     REMEDY,
@@ -65,11 +77,11 @@ class FinishedShard:
 _TYPES: dict[str, Any] = {
     "json_offset": np.int64,
     "json_size": np.int64,
-    "json_crc32": np.uint32,
+    "json_xxh3": np.uint64,
     "image_start": np.int64,
     "image_offset": np.int64,
     "image_size": np.int64,
-    "image_crc32": np.uint32,
+    "image_xxh3": np.uint64,
     "image_width": np.int32,
     "image_height": np.int32,
     "image_format": np.uint8,
@@ -92,7 +104,7 @@ class ShardIndex:
         self._append(
             image_offset=offset,
             image_size=len(data),
-            image_crc32=zlib.crc32(data),
+            image_xxh3=xxhash.xxh3_64_intdigest(data),
             image_width=size[0],
             image_height=size[1],
             image_format=IMAGE_FORMATS.index(image_format),
@@ -104,7 +116,7 @@ class ShardIndex:
         self._append(
             json_offset=offset,
             json_size=len(text),
-            json_crc32=zlib.crc32(text),
+            json_xxh3=xxhash.xxh3_64_intdigest(text),
             image_start=len(self.columns["image_offset"]),
             prompt_chars=characters[0],
             response_chars=characters[1],
@@ -169,7 +181,8 @@ def read_shard_index(storage: Storage, shard: ShardRecord) -> Columns:
         raise ConfigError(f"{path} does not match {MANIFEST_NAME} (sha256): {REMEDY}.")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            columns = {name: file[name] for name in ("key", *_TYPES)}
+            older = {"json_xxh3": "json_crc32", "image_xxh3": "image_crc32"} if "json_crc32" in file else {}
+            columns = {name: file[name] for name in ("key", *(older.get(name, name) for name in _TYPES))}
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ConfigError(f"{path} cannot be read ({error}): {REMEDY}.") from error
     rows = len(columns["key"])
@@ -237,14 +250,22 @@ def _rows(name: str, columns: Columns, image_start: int, key_start: int) -> NDAr
         return np.stack([columns["prompt_chars"], columns["response_chars"]], axis=1)
     if name == "image_sizes":
         return np.stack([columns["image_width"], columns["image_height"]], axis=1)
-    if name in ("text_parts", "image_parts"):
-        prefix = "json" if name == "text_parts" else "image"
-        parts = np.zeros(len(columns[f"{prefix}_offset"]), PART)
-        for field_name in ("offset", "size", "crc32"):
-            parts[field_name] = columns[f"{prefix}_{field_name}"]
-        if prefix == "image":
-            parts["format"] = columns["image_format"]
+    if name == "texts":
+        parts = _parts(columns, "json", TEXT)
+        parts["key"] = spans(np.char.str_len(columns["key"]).astype(np.int64), key_start)
         return parts
-    if name == "keys":
-        return spans(np.char.str_len(columns["key"]).astype(np.int64), key_start)
+    if name == "image_parts":
+        parts = _parts(columns, "image", IMAGE)
+        for field_name in ("width", "height", "format"):
+            parts[field_name] = columns[f"image_{field_name}"]
+        return parts
     return np.frombuffer(b"".join(columns["key"].tolist()), np.uint8)
+
+
+def _parts(columns: Columns, prefix: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    parts = np.zeros(len(columns[f"{prefix}_offset"]), dtype)
+    parts["offset"], parts["size"] = columns[f"{prefix}_offset"], columns[f"{prefix}_size"]
+    older = f"{prefix}_crc32" in columns
+    parts["checked_by"] = CRC32 if older else XXH3
+    parts["checksum"] = columns[f"{prefix}_crc32" if older else f"{prefix}_xxh3"]
+    return parts

@@ -165,9 +165,7 @@ def test_shard_vanished(broken: Path) -> None:
     dataset = Dataset.open(broken)
     (broken / "b.tar").unlink()
     dataset.read(0)
-    with pytest.raises(
-        DamagedSampleError, match=r"b/00100 .*its txt cannot be read \(No such file|its image cannot"
-    ):
+    with pytest.raises(DamagedSampleError, match=r"b/00100 .*it cannot be read \(No such file"):
         dataset.read(3)
     with pytest.raises(ConfigError, match=r"b.tar is missing and manifest.json lists it"):
         Dataset.open(broken)
@@ -181,9 +179,7 @@ def test_disk_error_on_read(broken: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(storage.os, "pread", fails)
-    with pytest.raises(
-        DamagedSampleError, match="its image cannot be read \\(Input/output error\\)"
-    ) as caught:
+    with pytest.raises(DamagedSampleError, match="it cannot be read \\(Input/output error\\)") as caught:
         dataset.read(0)
     assert caught.value.sample == 0
     with pytest.raises(ConfigError, match=r"dataset.index is damaged: it cannot be read"):
