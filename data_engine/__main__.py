@@ -12,6 +12,7 @@ from typing import Any
 from data_engine.assets import fetch_assets
 from data_engine.command_line import help_text, run
 from data_engine.dataset import DamagedSampleError, open_datasets
+from data_engine.document_options import DegradeOptions
 from data_engine.errors import ConfigError, in_range, one_of
 from data_engine.index_run import SKIPPED_NAME, Wishes, index_dataset
 from data_engine.kinds import KINDS, kind_named
@@ -60,6 +61,8 @@ class Command:
     """With index=: the member that holds the response: txt, md or json.FIELD; null: found out."""
     task: str | None = None
     """With index=: the task of every sample, which a mixture or resolution modes may name; null: the layout."""
+    degrade: DegradeOptions = field(default_factory=DegradeOptions)
+    """Blur, noise, shadow and the like on the pictures of any kind."""
 
 
 def schema_of(arguments: list[str]) -> type:
@@ -117,6 +120,7 @@ def make(command: Any) -> None:
         seed=command.seed,
         shard_samples=command.shard_samples,
         directory=Path(command.out),
+        degrade=command.degrade,
     )
     progress = Progress(command.kind)
     outcome = make_dataset(plan, command.workers, progress)

@@ -177,6 +177,33 @@ class PdfOptions:
         check_jpeg_quality(self.jpeg_quality)
 
 
+DEGRADATIONS = ("paper", "perspective", "shadow", "blur", "resampling", "noise", "binarisation", "jpeg")
+"""In the order in which they happen to a page: printed, photographed, scanned, stored."""
+
+
+@dataclass
+class DegradeOptions:
+    """What happens to pictures after they are drawn: a stage of its own, for every kind."""
+
+    probability: float = 0.0
+    """Share of the pictures that are degraded, 0 to 1."""
+    strength: float = 0.5
+    """How strong it may get, 0 (hardly seen) to 1 (just legible); what is illegible is thrown away and counted."""
+    kinds: list[str] = field(default_factory=lambda: list(DEGRADATIONS))
+    """paper, perspective, shadow, blur, resampling, noise, binarisation (gray pictures), jpeg."""
+    count: list[int] = field(default_factory=lambda: [1, 3])
+    """[MIN,MAX] of them on one picture."""
+
+    def __post_init__(self) -> None:
+        in_range("degrade.probability", self.probability, 0, 1)
+        in_range("degrade.strength", self.strength, 0, 1)
+        span("degrade.count", self.count, 1, len(DEGRADATIONS))
+        if not self.kinds:
+            raise ConfigError(f"degrade.kinds needs at least one of {', '.join(DEGRADATIONS)}.")
+        for kind in self.kinds:
+            one_of("degrade.kinds", kind, DEGRADATIONS)
+
+
 def check_jpeg_quality(quality: int | None) -> None:
     if quality is not None:
         in_range("options.jpeg_quality", quality, 1, 100)

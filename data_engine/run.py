@@ -12,11 +12,12 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_engine import ENGINE_VERSION
+from data_engine.document_options import DegradeOptions
 from data_engine.errors import ConfigError
 from data_engine.files import remove_temporaries
 from data_engine.kinds import kind_named, make_renderer
@@ -45,6 +46,8 @@ class Plan:
     seed: int
     shard_samples: int
     directory: Path
+    degrade: DegradeOptions = field(default_factory=DegradeOptions)
+    """What happens to the pictures after they are drawn; nothing by default."""
 
     @property
     def shards(self) -> int:
@@ -65,10 +68,24 @@ class Plan:
             "engine_version": ENGINE_VERSION,
             "kind": self.kind,
             "seed": self.seed,
-            "options": asdict(self.options),
+            "options": self.all_options(),
             "indices": [indices.start, indices.stop],
             "versions": versions,
         }
+
+    def all_options(self) -> dict[str, Any]:
+        """The options of the kind, and under "degrade" those of the degradation where there is one."""
+        degradation = {"degrade": asdict(self.degrade)} if self.degrade.probability > 0 else {}
+        return {**asdict(self.options), **degradation}
+
+    def renderer(self) -> Renderer:
+        """Makes the samples. ConfigError when what it needs (a font, a file) is missing."""
+        renderer = make_renderer(self.kind, self.options)
+        if self.degrade.probability > 0:
+            from data_engine.render.degrade import DegradingRenderer
+
+            return DegradingRenderer(renderer, self.degrade)
+        return renderer
 
 
 @dataclass(frozen=True)
@@ -86,7 +103,7 @@ def make_dataset(plan: Plan, workers: int, progress: Callable[[int, int, int], N
     Raises ConfigError when the target holds a finished dataset or shards of another configuration, and OSError
     as the file system reports it; no half shard is left.
     """
-    renderer = make_renderer(plan.kind, plan.options)  # here already, so that a missing asset is one sentence
+    renderer = plan.renderer()  # here already, so that a missing asset is one sentence
     versions = renderer.versions()
     renderer.close()
     _prepare(plan.directory)
@@ -114,7 +131,7 @@ def make_dataset(plan: Plan, workers: int, progress: Callable[[int, int, int], N
         seed=plan.seed,
         shards=records,
         skipped=skipped,
-        options=asdict(plan.options),
+        options=plan.all_options(),
         versions={"engine": str(ENGINE_VERSION), **versions},
     )
     return Outcome(manifest, skipped, reused)
@@ -250,10 +267,10 @@ _renderer: tuple[str, Renderer] | None = None
 def _renderer_of_this_process(plan: Plan) -> Renderer:
     """The renderer, made once per process: a JavaScript engine takes its time to start and to warm up."""
     global _renderer
-    identity = canonical_json([plan.kind, asdict(plan.options)])
+    identity = canonical_json([plan.kind, plan.all_options()])
     if _renderer is None or _renderer[0] != identity:
         close_renderer()
-        _renderer = (identity, make_renderer(plan.kind, plan.options))
+        _renderer = (identity, plan.renderer())
     return _renderer[1]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pypdfium2
 
 from data_engine.document_options import PdfOptions
+from data_engine.errors import ConfigError
 from data_engine.markup import Block, grid_box, write_grounded
 from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR
 from data_engine.random_stream import Draws, permuted
@@ -41,7 +42,8 @@ _LARGEST_ASPECT = 20.0
 class PdfRenderer(Renderer):
     def __init__(self, options: PdfOptions) -> None:
         self._options = options
-        assert options.source is not None, "checked by the options"
+        if not options.source:
+            raise ConfigError("options.source is required: give a directory of PDFs, or a file that lists them.")
         self._listing: Listing = open_listing(options.source, options.largest_megabytes)
         self._documents: OrderedDict[str, pypdfium2.PdfDocument] = OrderedDict()
 

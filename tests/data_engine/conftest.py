@@ -8,10 +8,13 @@ import pytest
 
 from data_engine.assets import asset_path
 from data_engine.dataset import Dataset
+from data_engine.document_options import DegradeOptions
 from data_engine.errors import ConfigError
 from data_engine.kinds import KINDS
 from data_engine.run import Outcome, Plan, close_renderer, make_dataset
 
+SELF_CONTAINED = sorted(set(KINDS) - {"pdf", "text_page"})
+"""Kinds that need no file of the user and fit on a small picture as they are."""
 NO_ASSETS = "ECharts and the Chinese font are not fetched: python -m data_engine assets=fetch"
 
 
@@ -34,7 +37,7 @@ def quiet(done: int, samples: int, skipped: int) -> None:
 
 def plan_of(kind: str, directory: Path, **values: Any) -> Plan:
     """A small plan; what is no field of Plan is an option of the kind."""
-    fields = {"samples": 12, "seed": 7, "shard_samples": 5}
+    fields: dict[str, Any] = {"samples": 12, "seed": 7, "shard_samples": 5, "degrade": DegradeOptions()}
     plan_values = {name: values.pop(name, default) for name, default in fields.items()}
     return Plan(kind=kind, options=KINDS[kind].options(**values), directory=directory, **plan_values)
 
