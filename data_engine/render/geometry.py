@@ -37,7 +37,13 @@ class GeometryRenderer(Renderer):
 
     def render(self, draws: Draws) -> Rendered:
         figure = random_figure(draws, self._options, WINDOW - 2 * self._room)
-        return Rendered((encode(self._draw(figure, draws)),), PARSE_FIGURE, label_of(figure), "geometry")
+        return Rendered(
+            (encode(self._draw(figure, draws)),),
+            PARSE_FIGURE,
+            label_of(figure),
+            "geometry",
+            tells_places=True,
+        )
 
     def _draw(self, figure: Figure, draws: Draws) -> np.ndarray:
         options, style = self._options, draws.stream("style")
