@@ -13,6 +13,12 @@ from evaluation.summary import five_lines
 DESCRIPTION = """\
 Predicts held-out samples with an exported checkpoint, scores them and writes a report:
     python -m evaluation checkpoint=DIR data=HELDOUT out=DIR [runs=[STAGE1,STAGE2]]
+Scores predictions that exist already, and compares two evaluations of the same samples:
+    python -m evaluation predictions=DIR_OF_MD_FILES data=HELDOUT out=DIR [compare=OTHER_OUT]
+Reads a benchmark from its own files with the paper's protocol:
+    python -m evaluation benchmark=fox data=FOX_DIR checkpoint=DIR out=DIR
+    python -m evaluation benchmark=omnidocbench data=DIR in_modes=[base,gundam] checkpoint=DIR out=DIR \\
+        steps=[predict,postprocess,score,report]
 Reads one page and prints its text:
     python -m evaluation read=page.png checkpoint=DIR"""
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from data_engine.command_line import ConfigError, one_of
+from evaluation.metrics.bootstrap import RESAMPLES
+from evaluation.postprocess import VERSIONS
 
-STEPS = ("predict", "score", "report")
+STEPS = ("predict", "postprocess", "score", "report")
+BENCHMARKS = ("fox", "omnidocbench")
 
 
 @dataclass
@@ -39,12 +42,20 @@ class Decoding:
 class EvaluationConfig(Decoding):
     """Predicts held-out samples, scores them and writes a report."""
 
+    checkpoint: str = ""
+    """Directory of a checkpoint in the released layout; not needed where predictions are given."""
+    predictions: str = ""
+    """Predictions made elsewhere, scored instead of a checkpoint: a directory of KEY.md files (with several
+    datasets DATASET/KEY.md), or a .jsonl file with key and text per line."""
     data: str = "???"
-    """Held-out data: one dataset directory, or a directory of them."""
+    """Held-out data: one dataset directory, or a directory of them; with benchmark= the directory of its files."""
+    benchmark: str = ""
+    """`fox` (data= holds en_page_ocr.json and en_pdf_png/) or `omnidocbench` (OmniDocBench.json and images/)."""
     out: str = "???"
-    """Directory for predictions.jsonl, scores.json, summary.json and index.html."""
-    steps: list[str] = field(default_factory=lambda: list(STEPS))
-    """Which of predict, score and report to do; each goes on where it was interrupted."""
+    """Directory for predictions.jsonl, scores.json, summary.json, tables.md, tables.tex, plots/ and index.html."""
+    steps: list[str] = field(default_factory=lambda: ["predict", "score", "report"])
+    """Which of predict, postprocess (writes texts/VERSION/DATASET/KEY.md, the form of OmniDocBench's own tool),
+    score and report to do; each goes on where it was interrupted."""
     runs: list[str] = field(default_factory=list)
     """Run directories of the training stages, in order, for loss curves and the stage table."""
     measured: str = ""
@@ -55,6 +66,22 @@ class EvaluationConfig(Decoding):
     """Samples per dataset, from the first one on; 0: all."""
     modes: dict[str, str] = field(default_factory=dict)
     """Resolution mode per task (card, page, ...), `default` for the rest; empty: as the checkpoint records."""
+    in_modes: list[str] = field(default_factory=list)
+    """Resolution modes in which a benchmark is read; empty: tiny and small for fox, base for omnidocbench."""
+    pages: int = 0
+    """Pages of a benchmark, from the first one on; 0: all."""
+    prompt: str = ""
+    """Prompt for a benchmark's pages; empty: Free OCR. for fox, Convert the document to markdown. else."""
+    tokenizer: str = ""
+    """Directory of the tokenizer.json that counts fox's text tokens; empty: the checkpoint's."""
+    postprocess: str = ""
+    """Version of post-processing before scoring, `raw` or `released`; empty: released for a benchmark, else raw."""
+    compare: str = ""
+    """The out= of another evaluation of the same samples: is this one better, worse, or is it undecided?"""
+    resamples: int = RESAMPLES
+    """Bootstrap draws behind every interval."""
+    workers: int = 0
+    """Processes that score many samples; 0: one per core."""
     batch_size: int = 32
     """Samples decoded at the same time."""
     seed: int = 1
@@ -68,8 +95,22 @@ class EvaluationConfig(Decoding):
             one_of("steps", step, STEPS)
         if not self.steps:
             raise ConfigError(f"steps=[] does nothing; name some of {', '.join(STEPS)}.")
+        if not self.checkpoint and not self.predictions:
+            raise ConfigError(
+                "checkpoint is missing: give checkpoint=DIR, or predictions=DIR to score what exists already."
+            )
+        if self.benchmark:
+            one_of("benchmark", self.benchmark, BENCHMARKS)
+        if self.postprocess:
+            one_of("postprocess", self.postprocess, VERSIONS)
         at_least(1, batch_size=self.batch_size)
+        at_least(10, resamples=self.resamples)
         at_least(0, samples=self.samples, report_samples=self.report_samples)
+        at_least(0, workers=self.workers, pages=self.pages)
+
+    @property
+    def postprocess_version(self) -> str:
+        return self.postprocess or ("released" if self.benchmark else "raw")
 
 
 @dataclass

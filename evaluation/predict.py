@@ -18,11 +18,10 @@ from PIL.Image import Image
 
 import model
 from data_engine.command_line import ConfigError
-from data_engine.dataset import Dataset
 from data_engine.files import sha256_of
 from evaluation.config import Decoding
 from evaluation.predictions import Prediction, PredictionFile, Question
-from evaluation.questions import Case
+from evaluation.questions import Case, Samples
 from model.deepseek_ocr import DeepseekOCR
 from model.generate import Generation, RepetitionBan, generate
 from model.tokenizer import Tokenizer
@@ -68,6 +67,12 @@ class Reader:
         )
 
     @property
+    def device_name(self) -> str:
+        """What predicts, as it stands beside the times: the name of the GPU, or "cpu"."""
+        device = next(self.model.parameters()).device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    @property
     def repetition_ban(self) -> RepetitionBan | None:
         """The n-gram ban, with the released code's exception for table cells; None when it is off."""
         if not self.decoding.no_repeat_ngram_size:
@@ -91,7 +96,7 @@ def checkpoint_directory(path: str) -> Path:
     return directory
 
 
-def prediction_settings(decoding: Decoding, datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def prediction_settings(decoding: Decoding, datasets: Mapping[str, Samples]) -> dict[str, Any]:
     """All that the answers depend on, for the side file of predictions.jsonl."""
     return {
         "checkpoint": checkpoint_fingerprint(checkpoint_directory(decoding.checkpoint)),
@@ -121,7 +126,7 @@ class _Job:
 
 def predict(
     reader: Reader,
-    datasets: Mapping[str, Dataset],
+    datasets: Mapping[str, Samples],
     cases: Mapping[str, Sequence[Case]],
     file: PredictionFile,
     batch_size: int,
@@ -160,12 +165,13 @@ def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
             yield members[start : start + size]
 
 
-def _answer(reader: Reader, dataset: Dataset, batch: Sequence[_Job]) -> list[Prediction]:
+def _answer(reader: Reader, dataset: Samples, batch: Sequence[_Job]) -> list[Prediction]:
     started = time.perf_counter()
     samples = [dataset.read(job.image_index) for job in batch]
     images = [[open_image(image) for image in sample.images] for sample in samples]
     mode = batch[0].question.mode
     resolution = resolution_mode(mode)
+    device = reader.device_name
     answers = reader.answer([job.question.prompt for job in batch], images, mode)
     seconds = (time.perf_counter() - started) / len(batch)
     predictions = []
@@ -183,6 +189,7 @@ def _answer(reader: Reader, dataset: Dataset, batch: Sequence[_Job]) -> list[Pre
                 vision_tokens=sum(len(view_plan(*size, resolution).layout()) for size in sample.image_sizes),
                 generated_tokens=len(answer.token_ids),
                 seconds=round(seconds, 4),
+                device=device,
             )
         )
     return predictions

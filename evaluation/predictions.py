@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class Prediction:
     """Tokens the model wrote."""
     seconds: float
     """This answer's share of its batch's time."""
+    device: str = ""
+    """Name of the GPU, or "cpu"; "" where it was not recorded."""
 
     @property
     def question(self) -> Question:
@@ -107,6 +109,18 @@ class PredictionFile:
             atomic_write_json(path, stored | settings)
 
 
+def check_datasets(directory: Path, fingerprints: Mapping[str, str]) -> None:
+    """ConfigError if the side file says that the predictions were made from other data of these names."""
+    path = directory / SETTINGS_FILE
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name, fingerprint in fingerprints.items():
+        if stored.get(f"dataset {name}", fingerprint) != fingerprint:
+            raise ConfigError(
+                f"{directory / PREDICTIONS_FILE} was made with another dataset {name}; "
+                "give the data that it was made from, or choose another out=."
+            )
+
+
 def _write_whole(descriptor: int, data: bytes) -> None:
     # One write as a rule; a disk that is nearly full takes a part, and says "no space left" to the rest.
     while data:
@@ -118,6 +132,7 @@ def read_predictions(path: Path) -> list[Prediction]:
     if not path.exists():
         return []
     names = {field.name for field in fields(Prediction)}
+    required = names - {"device"}  # files written before it was recorded are as good
     predictions = []
     for number, line in enumerate(
         path.read_bytes().split(b"\n")[:-1], start=1
@@ -126,7 +141,7 @@ def read_predictions(path: Path) -> list[Prediction]:
             record = json.loads(line)
         except ValueError as error:
             raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(record, dict) or set(record) != names:
+        if not isinstance(record, dict) or not required <= set(record) <= names:
             raise ConfigError(
                 f"{path}, line {number}: not a prediction; expected the keys {', '.join(sorted(names))}"
             )

@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from data_engine.dataset import Dataset
+from data_engine.sample import Sample
 from evaluation.control import partners
 from evaluation.predictions import Question
+
+
+class Samples(Protocol):
+    """What is evaluated: a dataset of our own, or the pages of a benchmark."""
+
+    fingerprint: str
+    """Changes when the content does."""
+
+    def __len__(self) -> int: ...
+
+    def key(self, i: int) -> str: ...
+
+    def read(self, i: int) -> Sample: ...
+
+    def read_text(self, i: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a benchmark knows about one of its pages."""
+
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Kind of group to group: figures are reported for each group too."""
+    truth_tokens: int = 0
+    vision_tokens: int = 0
+    valid_tokens: int = 0
+    """Vision tokens that carry image rather than padding; 0 where the size is unknown."""
+    page: dict[str, Any] | None = None
+    """A page of OmniDocBench's ground truth."""
+    fox_compat: bool = False
+    """Also report what Fox's own script would."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +57,8 @@ class Case:
     """Own prompt, images of another sample; None where there is no image or no other sample."""
     shuffled_index: int | None = None
     """Position of the sample that lends its images."""
+    benchmark: Benchmark | None = None
+    """None for data of our own."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,7 @@ class Modes:
         return self.by_task.get(task, self.default)
 
 
-def cases_of(name: str, dataset: Dataset, samples: int, modes: Modes, seed: int) -> list[Case]:
+def cases_of(name: str, dataset: Samples, samples: int, modes: Modes, seed: int) -> list[Case]:
     """The first `samples` samples of a dataset (0: all) as cases; reads texts only, no image."""
     count = min(samples, len(dataset)) if samples else len(dataset)
     records = [dataset.read_text(index) for index in range(count)]

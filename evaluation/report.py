@@ -15,10 +15,11 @@ from string import Template
 from typing import Any
 
 from data_engine.command_line import ConfigError
-from data_engine.dataset import Dataset
 from evaluation.curves import loss_curves
 from evaluation.metrics.text import aligned_spans
+from evaluation.questions import Samples
 from evaluation.summary import five_lines, percent
+from evaluation.tables import all_tables
 
 TITLE = "What the model read"
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -40,15 +41,21 @@ SAMPLE_NOTE = (
 def render(
     scores: Mapping[str, Any],
     summary: Mapping[str, Any],
-    datasets: Mapping[str, Dataset],
+    datasets: Mapping[str, Samples],
     runs: Sequence[Path],
     shown: int,
+    plots: Sequence[str] = (),
 ) -> str:
-    """The whole page as text; `shown` samples per dataset."""
+    """The whole page as text; `shown` samples per dataset; `plots` as SVG."""
     sections = [
         _section("Training", _curves(runs)),
         _section("Stages", "".join(_stage_table(run) for run in runs)),
         _section("Datasets", _dataset_table(scores["datasets"], scores["all"]) + _note(CONTROL_NOTE)),
+        _section("Plots", "".join(f'<div class="wide">{svg}</div>' for svg in plots)),
+        *(
+            _section(made.title, table(made.header, made.rows) + _note(made.note))
+            for made in all_tables(scores)
+        ),
     ]
     names = sorted(scores["datasets"], key=lambda name: (name != summary["headline"], name))
     for position, name in enumerate(names):
@@ -80,7 +87,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _note(text: str) -> str:
-    return f'<p class="note">{html.escape(text)}</p>'
+    return "" if not text else f'<p class="note">{html.escape(text)}</p>'
 
 
 def _curves(runs: Sequence[Path]) -> str:
@@ -121,17 +128,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="wide"><table class="figures"><tr>{head}</tr>{body}</table></div>'
 
 
-def _sample(sample: Mapping[str, Any], dataset: Dataset) -> str:
+def _sample(sample: Mapping[str, Any], dataset: Samples) -> str:
     record = dataset.read(sample["index"])
     images = "".join(
         f'<img alt="{html.escape(record.key)}" src="data:{MEDIA_TYPES[kind]};base64,'
         f'{base64.b64encode(image).decode("ascii")}">'
-        for image, kind in zip(record.images, record.image_formats, strict=True)
+        for image, kind in zip(record.images, record.image_formats, strict=False)
     )
     predicted, true = marked(sample["prediction"][:LONGEST_TEXT], sample["truth"][:LONGEST_TEXT])
     facts = f"{percent(sample['character_accuracy'])}, {sample['mode']}"
     if sample["finish_reason"] != "stop":
-        facts += {"length": ", cut off", "missing": ", no prediction"}.get(sample["finish_reason"], "")
+        facts += {
+            "length": ", cut off",
+            "missing": ", no prediction",
+            "duplicate": ", several predictions",
+        }.get(sample["finish_reason"], "")
     return (
         f'<div class="sample"><div>{images}</div><div>'
         f"<h3>{html.escape(sample['key'])} <span>{html.escape(facts)}</span></h3>"

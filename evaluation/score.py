@@ -1,7 +1,8 @@
 """Predictions to numbers: scores.json (every sample) and the part of summary.json that is about reading.
 
-Scoring needs no model and no image: only predictions.jsonl and the truths. A sample without a prediction
-counts as an empty answer and is named, never dropped.
+Scoring needs no model and no image: only the predictions and the truths. A sample without a prediction counts as
+wrong in everything and is named, never dropped; so is one with several predictions, since nobody can say which
+of them counts.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from evaluation.figures import aggregate
+from evaluation.metrics.bootstrap import RESAMPLES
 from evaluation.metrics.text import (
     TextScore,
     character_accuracy,
     exact_match,
     mean_normalised_edit_distance,
-    score_text,
 )
 from evaluation.predictions import Prediction, Question
-from evaluation.questions import Case
+from evaluation.questions import Benchmark, Case
+from evaluation.score_sample import Job, Scored, score_jobs
 
+NOT_IN_SUMMARY = frozenset({"missing_keys", "duplicate_keys", "malformed_keys", "groups"})
 MISSING_NAMED = 20  # keys of missing predictions that scores.json lists; the count is always exact
 
 
@@ -35,9 +39,22 @@ class SampleScore:
     truth: str
     prediction: str
     finish_reason: str
-    """As predicted, or "missing"."""
+    """As predicted, or "missing", or "duplicate"."""
     character_accuracy: float
     edit_distance: int
+    contributions: dict[str, tuple[float, float]]
+    """Figure to (numerator, denominator) of this sample."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How predictions are scored."""
+
+    postprocess: str = "raw"
+    """Version of post-processing, for predictions and truths."""
+    resamples: int = RESAMPLES
+    seed: int = 0
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,17 @@ class DatasetScore:
     missing: int
     """Samples without a prediction, counted as empty answers."""
     missing_keys: list[str]
+    duplicates: int
+    """Samples with several predictions, counted as wrong."""
+    duplicate_keys: list[str]
+    malformed_keys: list[str]
+    """Samples whose answer is not of the form that its task needs."""
+    devices: list[str]
+    """What predicted, where it was recorded."""
+    figures: dict[str, dict[str, Any]]
+    """Figure to {"value", "low", "high", "samples"}: 95 % bootstrap intervals."""
+    groups: dict[str, dict[str, dict[str, dict[str, Any]]]]
+    """Kind of group to group to the same figures of its samples."""
 
 
 @dataclass(frozen=True)
@@ -70,61 +98,85 @@ class _Pair:
 
     case: Case
     prediction: Prediction | None
-    own: TextScore
-    shuffled: TextScore | None
-    chance: TextScore | None
+    duplicate: bool
+    scored: Scored
     reused: bool
 
 
-def score_cases(cases: Sequence[Case], answers: Mapping[Question, Prediction]) -> list[_Pair]:
-    """Scores every case of one dataset against its truth, as asked and with shuffled images."""
-    own_questions = {case.question for case in cases}
+def unique_answers(predictions: Sequence[Prediction]) -> tuple[dict[Question, Prediction], set[Question]]:
+    """Question to answer, and the questions that were answered several times (these have no answer)."""
+    answers: dict[Question, Prediction] = {}
+    duplicates: set[Question] = set()
+    for prediction in predictions:
+        if prediction.question in answers:
+            duplicates.add(prediction.question)
+        answers[prediction.question] = prediction
+    return {question: a for question, a in answers.items() if question not in duplicates}, duplicates
+
+
+def _jobs(cases: Sequence[Case], answers: Mapping[Question, Prediction]) -> list[Job]:
+    """What is compared about every case of one dataset: as asked, and with shuffled images."""
     truths = {case.index: case.truth for case in cases}
-    pairs = []
+    jobs = []
     for case in cases:
-        prediction = answers.get(case.question)
         shuffled = chance = None
         if case.shuffled is not None and case.shuffled_index is not None:
             answer = answers.get(case.shuffled)
-            shuffled = score_text(answer.text if answer else "", case.truth)
-            chance = score_text(truths[case.shuffled_index], case.truth)
-        pairs.append(
-            _Pair(
-                case=case,
-                prediction=prediction,
-                own=score_text(prediction.text if prediction else "", case.truth),
-                shuffled=shuffled,
-                chance=chance,
-                reused=case.shuffled in own_questions,
-            )
-        )
-    return pairs
+            shuffled = answer.text if answer else ""
+            chance = truths[case.shuffled_index]
+        prediction = answers.get(case.question)
+        jobs.append(Job(case.task, case.truth, prediction, shuffled, chance, case.benchmark or Benchmark()))
+    return jobs
 
 
-def summarise(pairs: Sequence[_Pair]) -> DatasetScore:
+def summarise(pairs: Sequence[_Pair], scoring: Scoring) -> DatasetScore:
     """Aggregates the cases of one or several datasets."""
-    own = [pair.own for pair in pairs]
-    controlled = [pair for pair in pairs if pair.shuffled is not None]
-    missing = [pair.case.key for pair in pairs if pair.prediction is None]
+    own = [pair.scored.own for pair in pairs]
+    shuffled = [pair.scored.shuffled for pair in pairs if pair.scored.shuffled is not None]
+    chance = [pair.scored.chance for pair in pairs if pair.scored.chance is not None]
+    missing = [pair.case.key for pair in pairs if pair.prediction is None and not pair.duplicate]
+    duplicate = [pair.case.key for pair in pairs if pair.duplicate]
     answered = [pair.prediction for pair in pairs if pair.prediction is not None]
+    malformed = [pair.case.key for pair in pairs if pair.scored.contributions.get("malformed", (0.0,))[0] > 0]
     return DatasetScore(
         samples=len(pairs),
         characters=sum(score.reference_characters for score in own),
         character_accuracy=character_accuracy(own),
         normalised_edit_distance=mean_normalised_edit_distance(own),
         exact_match=exact_match(own),
-        character_accuracy_shuffled=_accuracy([pair.shuffled for pair in controlled]),
-        chance=_accuracy([pair.chance for pair in controlled]),
-        control_reused=sum(pair.reused for pair in controlled) / len(controlled) if controlled else None,
+        character_accuracy_shuffled=_accuracy(shuffled),
+        chance=_accuracy(chance),
+        control_reused=sum(pair.reused for pair in pairs) / len(shuffled) if shuffled else None,
         truncated=sum(p.finish_reason == "length" for p in answered) / len(pairs) if pairs else 0.0,
         generated_tokens=sum(p.generated_tokens for p in answered),
         missing=len(missing),
         missing_keys=missing[:MISSING_NAMED],
+        duplicates=len(duplicate),
+        duplicate_keys=duplicate[:MISSING_NAMED],
+        malformed_keys=malformed[:MISSING_NAMED],
+        devices=sorted({p.device for p in answered if p.device}),
+        figures=_figures(pairs, scoring),
+        groups=_groups(pairs, scoring),
     )
 
 
-def _accuracy(scores: Sequence[TextScore | None]) -> float | None:
-    return character_accuracy([score for score in scores if score is not None]) if scores else None
+def _figures(pairs: Sequence[_Pair], scoring: Scoring) -> dict[str, dict[str, Any]]:
+    return aggregate([pair.scored.contributions for pair in pairs], scoring.seed, scoring.resamples)
+
+
+def _groups(pairs: Sequence[_Pair], scoring: Scoring) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    members: dict[str, dict[str, list[_Pair]]] = {}
+    for pair in pairs:
+        for kind, group in (pair.case.benchmark.groups if pair.case.benchmark else {}).items():
+            members.setdefault(kind, {}).setdefault(group, []).append(pair)
+    return {
+        kind: {group: _figures(found, scoring) for group, found in groups.items()}
+        for kind, groups in members.items()
+    }
+
+
+def _accuracy(scores: Sequence[TextScore]) -> float | None:
+    return character_accuracy(scores) if scores else None
 
 
 def sample_scores(pairs: Sequence[_Pair]) -> list[SampleScore]:
@@ -136,24 +188,55 @@ def sample_scores(pairs: Sequence[_Pair]) -> list[SampleScore]:
             key=pair.case.key,
             task=pair.case.task,
             mode=pair.case.question.mode,
-            truth=pair.case.truth,
-            prediction=pair.prediction.text if pair.prediction else "",
-            finish_reason=pair.prediction.finish_reason if pair.prediction else "missing",
-            character_accuracy=pair.own.character_accuracy,
-            edit_distance=pair.own.edit_distance,
+            truth=pair.scored.truth,
+            prediction=pair.scored.text,
+            finish_reason=_finish(pair),
+            character_accuracy=pair.scored.own.character_accuracy,
+            edit_distance=pair.scored.own.edit_distance,
+            contributions=pair.scored.contributions,
         )
         for pair in pairs
     ]
 
 
-def score_all(cases: Mapping[str, Sequence[Case]], answers: Mapping[Question, Prediction]) -> dict[str, Any]:
-    """scores.json: {"datasets": {name: DatasetScore}, "all": DatasetScore, "samples": [SampleScore]}."""
-    pairs = {name: score_cases(members, answers) for name, members in cases.items()}
+def _finish(pair: _Pair) -> str:
+    if pair.prediction is not None:
+        return pair.prediction.finish_reason
+    return "duplicate" if pair.duplicate else "missing"
+
+
+def score_all(
+    cases: Mapping[str, Sequence[Case]],
+    answers: Mapping[Question, Prediction],
+    duplicates: set[Question] | frozenset[Question] = frozenset(),
+    scoring: Scoring | None = None,
+) -> dict[str, Any]:
+    """scores.json: {"datasets": {name: DatasetScore}, "all": DatasetScore, "samples": [SampleScore]}.
+
+    `duplicates` are the questions that were answered several times; `answers` does not hold them.
+    """
+    scoring = scoring or Scoring()
+    jobs = [job for members in cases.values() for job in _jobs(members, answers)]
+    results = iter(score_jobs(jobs, scoring.postprocess, scoring.workers))
+    pairs: dict[str, list[_Pair]] = {}
+    for name, members in cases.items():
+        own_questions = {case.question for case in members}
+        pairs[name] = [
+            _Pair(
+                case=case,
+                prediction=answers.get(case.question),
+                duplicate=case.question in duplicates,
+                scored=next(results),
+                reused=case.shuffled in own_questions,
+            )
+            for case in members
+        ]
     together = [pair for members in pairs.values() for pair in members]
     return {
-        "schema": 1,
-        "datasets": {name: asdict(summarise(members)) for name, members in pairs.items()},
-        "all": asdict(summarise(together)),
+        "schema": 2,
+        "postprocess": scoring.postprocess,
+        "datasets": {name: asdict(summarise(members, scoring)) for name, members in pairs.items()},
+        "all": asdict(summarise(together, scoring)),
         "samples": [asdict(score) for score in sample_scores(together)],
     }
 
@@ -169,7 +252,7 @@ def reading_summary(scores: Mapping[str, Any], headline: str) -> dict[str, Any]:
         "chance": main["chance"],
         "exact_match": main["exact_match"],
         "datasets": {
-            name: {key: value for key, value in score.items() if key != "missing_keys"}
+            name: {key: value for key, value in score.items() if key not in NOT_IN_SUMMARY}
             for name, score in scores["datasets"].items()
         },
     }

@@ -39,5 +39,8 @@ def five_lines(summary: Mapping[str, Any]) -> list[str]:
     if summary.get("peak_memory_gib") is not None:
         cost.append(f"peak memory of all processes {summary['peak_memory_gib']:.2f} GiB")
     lines.append(", ".join(cost) + "." if cost else "Time and memory were not measured.")
-    lines.append(f"Checkpoint in the released layout: {summary['checkpoint']}")
+    if summary["checkpoint"] is None:
+        lines.append(f"Predictions: {summary['predictions']}")
+    else:
+        lines.append(f"Checkpoint in the released layout: {summary['checkpoint']}")
     return lines

@@ -9,6 +9,7 @@ the same samples, which removes the difference in difficulty between samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +41,25 @@ class Comparison:
 
 
 def intervals(
-    numerators: np.ndarray, denominators: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    mean_of: Sequence[int] = (),
 ) -> list[Interval]:
-    """One interval per column of two arrays [samples, figures], at a confidence of 95 %."""
+    """One interval per column of two arrays [samples, figures], at a confidence of 95 %.
+
+    With `mean_of` one more at the end: the mean of these figures (not of these samples).
+    """
     values = _ratio(numerators.sum(axis=0), denominators.sum(axis=0))
     drawn = _resampled(numerators, denominators, seed, resamples)  # [resamples, figures]
     counted = (denominators > 0).sum(axis=0)
-    return [_interval(values[k], drawn[:, k], int(counted[k])) for k in range(len(values))]
+    found = [_interval(values[k], drawn[:, k], int(counted[k])) for k in range(len(values))]
+    if mean_of:
+        chosen = list(mean_of)
+        samples = int((denominators[:, chosen] > 0).any(axis=1).sum())
+        found.append(_interval(values[chosen].mean(), drawn[:, chosen].mean(axis=1), samples))
+    return found
 
 
 def interval(values: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Interval:

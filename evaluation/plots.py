@@ -1,0 +1,88 @@
+"""Plots of an evaluation: every share with its interval, and precision against compression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from evaluation.benchmarks import fox
+from evaluation.curves import as_svg
+from evaluation.figures import FIGURES
+
+COLOURS = ("#1f4e8c", "#c8553d", "#4f8f4f", "#8a5aa8", "#b08a1e", "#4c9fa8", "#7a7a7a")
+HEIGHT_PER_FIGURE = 0.28  # inches
+
+
+def plots(scores: Mapping[str, Any]) -> dict[str, str]:
+    """File name to SVG; only what the scores have material for."""
+    drawn = {}
+    if any(score["figures"] for score in scores["datasets"].values()):
+        drawn["figures"] = _figures(scores["datasets"])
+    if scores.get("benchmark") == "fox":
+        drawn["compression"] = _compression(scores["datasets"])
+    return drawn
+
+
+def _figures(datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """One line per share and dataset, with its interval."""
+    names = [
+        name
+        for name, figure in FIGURES.items()
+        if figure.is_share and any(name in score["figures"] for score in datasets.values())
+    ]
+    rows = [(name, data) for name in names for data, score in datasets.items() if name in score["figures"]]
+    figure = Figure(figsize=(8.5, 1.0 + HEIGHT_PER_FIGURE * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    colour = {data: COLOURS[k % len(COLOURS)] for k, data in enumerate(datasets)}
+    labels = []
+    for place, (name, data) in enumerate(rows):
+        found = datasets[data]["figures"][name]
+        labels.append(f"{FIGURES[name].title}, {data}")
+        if found["value"] is not None:
+            axes.plot(
+                [100 * found["low"], 100 * found["high"]],
+                [place, place],
+                color=colour[data],
+                linewidth=3,
+                alpha=0.4,
+            )
+            axes.plot([100 * found["value"]], [place], "o", color=colour[data], markersize=4)
+    axes.set_yticks(range(len(rows)), labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(-1, 101)
+    axes.set_xlabel("per cent, with 95 % interval")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return as_svg(figure)
+
+
+def _compression(datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Figure 1(a) of the paper: precision against text tokens per vision token, measured and published."""
+    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    for place, mode in enumerate(fox.MODES):
+        paper = [(row[2 * place + 1], 100 * row[2 * place]) for row in fox.PAPER.values()]
+        axes.plot(*zip(*paper, strict=True), "--", color=COLOURS[place], alpha=0.5, label=f"{mode}, paper")
+    for place, (name, score) in enumerate(datasets.items()):
+        groups = score["groups"].get(fox.GROUP, {}).values()
+        points = sorted(
+            (
+                found["compression"]["value"],
+                *(100 * found["word_precision"][key] for key in ("value", "low", "high")),
+            )
+            for found in groups
+            if "compression" in found and found["word_precision"]["value"] is not None
+        )
+        if points:
+            x, y, low, high = zip(*points, strict=True)
+            axes.plot(x, y, "o-", color=COLOURS[place], label=f"{name}, word precision (set)")
+            axes.fill_between(x, low, high, color=COLOURS[place], alpha=0.15)
+    axes.set_xlabel("text tokens per vision token")
+    axes.set_ylabel("precision (%)")
+    axes.set_ylim(0, 101)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return as_svg(figure)
