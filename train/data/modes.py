@@ -3,9 +3,11 @@
 What is special here:
 - The paper trains all modes at once. So a task has *shares* of modes, and every use of a sample has a mode of
   its own: the same page comes back larger or smaller in a later epoch.
-- Shares are exact, as those of datasets are: every 1,000 consecutive uses of a dataset are shuffled over 1,000
-  slots, and the modes own slots by largest remainder. A dataset with one task so shows each mode exactly as
-  often as its share says, to one in a thousand; one with several tasks does so on average.
+- Shares are exact, as those of datasets are: any 1,000 consecutive uses of a dataset take each of 1,000 slots once,
+  and the modes own slots by largest remainder. A dataset with one task so shows each mode exactly as often as its
+  share says, to one in a thousand; one with several tasks does so on average.
+- Slots follow each other by a fixed stride near the golden section of 1,000, so the shares are nearly right in any
+  short stretch as well. Chance is not needed here: which sample a use is has been shuffled already.
 - The slot belongs to the use and the mode to the slot, so new shares from some window on change nothing before.
 """
 
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 from data_engine.errors import ConfigError
 from model.views import ResolutionMode, resolution_mode
 from train.data.mixture import largest_remainder
-from train.data.order import Permutation, derive_key
+from train.data.order import derive_key
 
 SLOTS = 1000
 """Uses of a dataset over which the shares of modes are exact: shares in per cent and per mille come out even."""
+STRIDE = 619
+"""From one use to the next, in slots; shares no factor with SLOTS, so that all of them are visited."""
 DEFAULT_MODE = "default"
 
 
@@ -124,16 +127,6 @@ class ModePlan:
         ]
 
 
-@lru_cache(maxsize=1024)
-def _slot_order(seed: int, name: str, block: int) -> Permutation:
-    return Permutation(SLOTS, derive_key(seed, "modes", name, block))
-
-
 def mode_slots(seed: int, name: str, uses: NDArray[np.int64]) -> NDArray[np.int64]:
     """Slot in range(SLOTS) of uses of a dataset (its draws counted over the whole run); each slot once per SLOTS."""
-    blocks, places = np.divmod(uses, SLOTS)
-    slots = np.empty_like(places)
-    for block in np.unique(blocks).tolist():
-        mine = blocks == block
-        slots[mine] = _slot_order(seed, name, block).take(places[mine])
-    return slots
+    return (uses % SLOTS * STRIDE + derive_key(seed, "modes", name) % SLOTS) % SLOTS
