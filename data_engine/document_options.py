@@ -166,10 +166,6 @@ class PdfOptions:
     """Larger files are skipped."""
 
     def __post_init__(self) -> None:
-        if not self.source:
-            raise ConfigError(
-                "options.source is required: give a directory of PDFs, or a file that lists them."
-            )
         in_range("options.grounding", self.grounding, 0, 1)
         in_range("options.size", self.size, 64, 8192)
         in_range("options.least_characters", self.least_characters, 1, 100_000)

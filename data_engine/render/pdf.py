@@ -43,7 +43,9 @@ class PdfRenderer(Renderer):
     def __init__(self, options: PdfOptions) -> None:
         self._options = options
         if not options.source:
-            raise ConfigError("options.source is required: give a directory of PDFs, or a file that lists them.")
+            raise ConfigError(
+                "options.source is required: give a directory of PDFs, or a file that lists them."
+            )
         self._listing: Listing = open_listing(options.source, options.largest_megabytes)
         self._documents: OrderedDict[str, pypdfium2.PdfDocument] = OrderedDict()
 
