@@ -7,7 +7,8 @@ What is special here:
 - `balanced` keeps a frozen vision tokenizer alone (it only runs forward, and nothing comes back to it) and cuts
   the rest where the slowest stage is fastest under the usual load. It does not move with the data.
 - `auto` cuts anywhere: the slowest stage as fast as possible under the assumed load or by measured times, of equally
-  fast cuts the one whose largest stage needs least memory, of those only that fit.
+  fast cuts the one whose largest stage needs least memory, of those only that fit. Where the timeline of `paper` or
+  `balanced` is shorter all the same (how the stages wait for each other), it is that one: `auto` is never slower.
 - An impossible cut is refused with the arithmetic, before any process group starts.
 """
 
@@ -30,6 +31,9 @@ EQUAL = 1e-6
 
 StageMemory = Callable[[int, int, int], float]
 """Bytes of one GPU for (stage, first layer, layer after its last)."""
+
+StepTime = Callable[[Sequence[int]], float]
+"""Time of one optimizer step for boundaries."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ def boundaries(
     usual: Sequence[LayerInfo] | None = None,
     memory: StageMemory | None = None,
     limit: float = float("inf"),
+    step_time: StepTime | None = None,
 ) -> list[int]:
     """First layer of every stage, and the number of layers at the end: stage s holds [b[s], b[s + 1]).
 
@@ -73,6 +78,7 @@ def boundaries(
         usual: the layers with their costs under the usual load, for `balanced`; None: `layers`.
         memory: bytes of a stage, for `auto`; None: not considered.
         limit: bytes of one GPU, for `auto`.
+        step_time: for `auto`, to compare with the cuts that have a name; None: not compared.
 
     Raises:
         ConfigError: more stages than layers, a cut that leaves a stage empty, the paper's cut of another number of
@@ -95,8 +101,25 @@ def boundaries(
     if cut == "paper" and stages > 1:
         return _paper(layers, stages)
     if cut == "auto":
-        return _auto(layers, stages, memory or (lambda stage, start, stop: 0.0), limit)
+        memory = memory or (lambda stage, start, stop: 0.0)
+        found = _auto(layers, stages, memory, limit)
+        if step_time is None:
+            return found
+        named = [_balanced(usual or layers, stages)]
+        if _has_paper_cut(layers, stages):
+            named.append(_paper(layers, stages))
+        fitting = [
+            bounds
+            for bounds in named
+            if all(memory(s, bounds[s], bounds[s + 1]) <= limit for s in range(stages))
+        ]
+        return min([found, *fitting], key=step_time)  # the first of equals
     return _balanced(usual or layers, stages)
+
+
+def _has_paper_cut(layers: Sequence[LayerInfo], stages: int) -> bool:
+    kinds = [layer.kind for layer in layers]
+    return stages == 4 and "head" in kinds and kinds.count("decoder") >= 2
 
 
 def _paper(layers: Sequence[LayerInfo], stages: int) -> list[int]:

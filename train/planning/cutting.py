@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from model.config import DeepseekOCRConfig
 from train.assemble import PipelineLayer, assemble, cost_model
-from train.config import TrainConfig, require
+from train.config import Parallelism, TrainConfig, require
 from train.cut import LayerInfo, boundaries, with_measured_times
+from train.planning.cluster import stage_times
 from train.planning.costs import CostModel
 from train.planning.load import Load, assumed_load, fullest_load, usual_load
 from train.planning.memory import GIB, Memory, MemoryModel, Widths
+from train.planning.timeline import simulate
 from train.stage_table import StageRow, stage_table
 
 
@@ -47,10 +49,31 @@ def cut_model(
         infos = with_measured_times(infos, config.parallel.times)
     memory = memory_model(config, costs, infos, data_parallel_size)
     limit = gpu_memory * GIB if gpu_memory else float("inf")
-    bounds = boundaries(infos, config.parallel, costs.costed(infos, usual_load(config)), memory, limit)
+    bounds = bounds_for(config, config.parallel, costs, infos, memory, limit)
     needs = memory.cut(bounds)
     _check_fits(needs, limit)
     return CutModel(layers, infos, bounds, stage_table(infos, bounds, needs), load, costs, memory)
+
+
+def bounds_for(
+    config: TrainConfig,
+    parallel: Parallelism,
+    costs: CostModel,
+    layers: Sequence[LayerInfo],
+    memory: MemoryModel,
+    limit: float = float("inf"),
+) -> list[int]:
+    """Boundaries that `parallel` asks for, of layers with the costs of any load.
+
+    Raises:
+        ConfigError: see `train.cut.boundaries`.
+    """
+
+    def step_time(bounds: Sequence[int]) -> float:
+        return simulate(stage_times(layers, bounds, 1.0), config.micro_batches).length
+
+    usual = costs.costed(layers, usual_load(config))
+    return boundaries(layers, parallel, usual, memory, limit, step_time)
 
 
 def memory_model(

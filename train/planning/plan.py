@@ -11,11 +11,11 @@ from typing import Any
 from data_engine.errors import ConfigError
 from model.config import DeepseekOCRConfig
 from train.config import TrainConfig
-from train.cut import LayerInfo, boundaries
+from train.cut import LayerInfo
 from train.planning.cluster import SECONDS_PER_DAY, Messages, Speed, messages, speed
-from train.planning.cutting import CutModel, cut_model
+from train.planning.cutting import CutModel, bounds_for, cut_model
 from train.planning.gpus import Gpu, chosen_gpu
-from train.planning.load import load_of, usual_load, usual_page
+from train.planning.load import load_of, usual_page
 from train.stage_table import table_as_dict
 
 IMAGES = (0, 2, 4, 6, 8, 10, 12, 16, 20, 24)
@@ -62,13 +62,10 @@ class Plan:
     @cached_property
     def cuts(self) -> dict[str, list[int]]:
         """Name -> boundaries: the cuts with a name that this model can have, and the chosen one when it has none."""
-        infos = self.cut.infos
-        usual = self.cut.costs.costed(infos, usual_load(self.config))
         found: dict[str, list[int]] = {}
         for name in ("paper", "balanced", "auto") if self.config.parallel.pipeline_stages > 1 else ():
             try:
-                parallel = replace(self.config.parallel, cut=name)
-                found[name] = boundaries(infos, parallel, usual, self.cut.memory)
+                found[name] = self._bounds(name, self.cut.infos)
             except ConfigError:
                 continue  # the paper's cut exists for four stages alone
         if self.cut.bounds not in found.values():
@@ -87,6 +84,10 @@ class Plan:
         """Name and speed of the configuration's own cut."""
         name = next(name for name, bounds in self.cuts.items() if bounds == self.cut.bounds)
         return name, self.speeds[name]
+
+    def _bounds(self, name: str, infos: Sequence[LayerInfo]) -> list[int]:
+        parallel = replace(self.config.parallel, cut=name)
+        return bounds_for(self.config, parallel, self.cut.costs, infos, self.cut.memory)
 
     def _speed(self, infos: Sequence[LayerInfo], bounds: Sequence[int]) -> Speed:
         gpu = self.gpu or UNIT
@@ -142,8 +143,7 @@ class Plan:
             for name, bounds in self.cuts.items():
                 row[name] = self._speed(infos, bounds).step_seconds
             if self.config.parallel.pipeline_stages > 1:
-                best = boundaries(infos, replace(self.config.parallel, cut="auto"), None, self.cut.memory)
-                row["best"] = self._speed(infos, best).step_seconds
+                row["best"] = self._speed(infos, self._bounds("auto", infos)).step_seconds
             alone = self._alone(infos)
             if alone:
                 row[ALONE] = alone.step_seconds
