@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_engine.dataset import Dataset, open_datasets
+from data_engine.dataset import DamagedSampleError, Dataset, open_datasets
 from data_engine.errors import ConfigError
+from data_engine.files import sha256_of
 from data_engine.sample import Sample
 from data_engine.shards import tar_header, write_manifest, write_shard
 from tests.data_engine.conftest import make
@@ -167,6 +170,29 @@ def test_hugging_face_datasets_read_the_shards(cards: Dataset, tmp_path: Path) -
     assert result.returncode == 0, result.stderr
     expected = [f"{cards.key(i)} {cards.read_text(i).response}" for i in range(12)]
     assert result.stdout.split("\n")[:-1] == expected
+
+
+def test_an_index_from_before_xxh3(tmp_path: Path) -> None:
+    """Older shards have CRC-32 in their indices, and a dataset may have shards of both sorts."""
+    samples = [two_images("a"), text_only("b"), two_images("c")]
+    records = [write_shard(tmp_path, f"s-{number}", [sample], {}) for number, sample in enumerate(samples)]
+    with np.load(tmp_path / "s-0.npz") as index:
+        columns = dict(index)
+    tar = (tmp_path / "s-0.tar").read_bytes()
+    for part in ("json", "image"):
+        places = zip(columns[f"{part}_offset"].tolist(), columns[f"{part}_size"].tolist(), strict=True)
+        sums = [zlib.crc32(tar[offset : offset + size]) for offset, size in places]
+        del columns[f"{part}_xxh3"]
+        columns[f"{part}_crc32"] = np.array(sums, np.uint32)
+    np.savez(tmp_path / "s-0.npz", allow_pickle=False, **columns)
+    records[0] = dataclasses.replace(records[0], index_sha256=sha256_of(tmp_path / "s-0.npz"))
+    write_manifest(tmp_path, kind="mixed", seed=0, shards=records, skipped=[], options={}, versions={})
+    dataset = Dataset.open(tmp_path)
+    assert [dataset.read(i) for i in range(3)] == samples
+    place = int(columns["image_offset"][1])
+    (tmp_path / "s-0.tar").write_bytes(tar[:place] + b"S" + tar[place + 1 :])
+    with pytest.raises(DamagedSampleError, match="the checksum of its image"):
+        Dataset.open(tmp_path).read(0)
 
 
 def test_many_samples_at_once_equal_one_at_a_time(tmp_path: Path) -> None:
