@@ -38,6 +38,11 @@ def all_tables(scores: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
+def _in_order(figures: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(name, content) in the order of FIGURES, which JSON does not keep."""
+    return [(name, figures[name]) for name in FIGURES if name in figures]
+
+
 def shown(name: str, figure: Mapping[str, Any] | None, interval: bool = True) -> str:
     """A figure as "96.3 % (95.1 to 97.2)"; "-" where there is none."""
     if figure is None or figure["value"] is None:
@@ -56,7 +61,7 @@ def _number(name: str, value: float) -> str:
 def _figure_table(name: str, score: Mapping[str, Any]) -> Table:
     rows = [
         [FIGURES[figure].title, shown(figure, found), f"{found['samples']:,}"]
-        for figure, found in score["figures"].items()
+        for figure, found in _in_order(score["figures"])
     ]
     wrong = [
         f"{score[count]} {what} ({', '.join(score[keys])}{', ...' if score[count] > len(score[keys]) else ''})"
@@ -171,7 +176,7 @@ def _comparison_tables(comparison: Mapping[str, Any]) -> list[Table]:
         rows = [
             [FIGURES[figure].title, shown(figure, found["difference"]), found["verdict"],
              f"{found['difference']['samples']:,}"]
-            for figure, found in figures.items()
+            for figure, found in _in_order(figures)
         ]  # fmt: skip
         note = f"This one minus {comparison['with']}; paired 95 % bootstrap intervals."
         tables.append(Table(f"Comparison: {name}", header, rows, note))
