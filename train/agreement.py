@@ -78,7 +78,6 @@ class Agreement:
             DisagreementError: on all ranks alike.
         """
         self._exchange(step, 0, "")
-        self._sent = []
 
     def _fetch(self, loader: PackedLoader, step: int) -> list[MicroBatch]:
         batches = list(loader.step_batches(step))
@@ -87,10 +86,11 @@ class Agreement:
         return batches
 
     def _exchange(self, step: int, plan: int, failure: str) -> None:
+        sent, self._sent = self._sent, []
         numbers = [0] * 6
         numbers[FAILED], numbers[PLAN] = bool(failure), plan
         if self._quarantine:
-            numbers[SENT] = _checksum(self._sent)
+            numbers[SENT] = _checksum(sent)
             numbers[QUARANTINED_BEFORE], numbers[QUARANTINED] = (
                 self._quarantine.before,
                 self._quarantine.added,
