@@ -182,7 +182,7 @@ class IndexFile:
         dtype = COLUMNS[column][0]
         per_block = BLOCK // 8
         order, ordered = _sorted(rows)
-        blocks = ordered // per_block
+        blocks = ordered >> (per_block.bit_length() - 1)  # a division by a power of two
         # Where the next block is not the same or the following one, or a stretch gets too long, reading starts anew.
         cuts = np.flatnonzero((np.diff(blocks) > 1) | (np.diff(blocks // _BLOCKS_AT_ONCE) > 0)) + 1
         found = np.empty(len(rows), np.uint64)
