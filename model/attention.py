@@ -8,7 +8,8 @@ Shapes: B rows, S tokens of a row, A heads, D width of a head, H = A·D.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import torch
 import torch.nn as nn
@@ -17,18 +18,51 @@ from torch import Tensor
 
 from .config import DecoderConfig
 
+RUNS_FROM = 512
+"""Row length from which samples are attended to one by one: below, one masked product costs less than many calls."""
 
-@dataclass(frozen=True)
+
 class AttentionLayout:
-    """What every decoder layer needs to know about a sequence besides its hidden states. Built once per pass."""
+    """What every decoder layer needs to know about a sequence besides its hidden states. Built once per pass.
 
-    cosine: Tensor
-    """[B, 1, S, D] of the rotary positions, fp32"""
-    sine: Tensor
-    mask: Tensor | None
-    """bool [B, 1, S, keys], true where a query may look; None for plain causal attention over one sample"""
-    segment_ids: Tensor
-    """int [B, S]; 0 = padding. The balance loss is taken per segment."""
+    Args:
+        cosine: [B, 1, S, D] of the rotary positions, fp32.
+        sine: the same.
+        segment_ids: int [B, S]; 0 = padding. The balance loss is taken per segment.
+        mask: bool [B, 1, S, keys], true where a query may look; None: a token sees the earlier tokens of its own
+            segment and itself (padding sees padding, so that no row of the softmax is empty).
+    """
+
+    def __init__(self, cosine: Tensor, sine: Tensor, segment_ids: Tensor, mask: Tensor | None = None) -> None:
+        self.cosine = cosine
+        self.sine = sine
+        self.segment_ids = segment_ids
+        self._given_mask = mask
+
+    @cached_property
+    def mask(self) -> Tensor:
+        if self._given_mask is not None:
+            return self._given_mask
+        length = self.segment_ids.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.segment_ids.device).tril()
+        same = self.segment_ids[:, :, None] == self.segment_ids[:, None, :]
+        return (same & causal)[:, None]
+
+    @cached_property
+    def starts(self) -> list[int] | None:
+        """First place of every run of one segment in the flattened rows, and the end of the last one.
+
+        None where the mask is the way. On a GPU this reads from the device, once per pass and not per layer.
+        """
+        if self._given_mask is not None or self.segment_ids.shape[1] < RUNS_FROM:
+            return None
+        begins = F.pad(self.segment_ids[:, 1:] != self.segment_ids[:, :-1], (1, 0), value=True)
+        return [*begins.reshape(-1).nonzero()[:, 0].tolist(), begins.numel()]
+
+    @cached_property
+    def cumulative_lengths(self) -> Tensor:
+        """`starts` as int32 on the device."""
+        return torch.tensor(self.starts, dtype=torch.int32, device=self.segment_ids.device)
 
 
 def rotary_tables(position_ids: Tensor, config: DecoderConfig) -> tuple[Tensor, Tensor]:
@@ -44,13 +78,10 @@ def packed_layout(segment_ids: Tensor, position_ids: Tensor, config: DecoderConf
     """Layout of packed rows: a token sees earlier tokens of its own segment, itself included.
 
     Args:
-        segment_ids: int [B, S]; 0 = padding (padding sees padding, so no row of the softmax is empty).
+        segment_ids: int [B, S]; 0 = padding; one sample's tokens stand together.
         position_ids: int [B, S]; restart at 0 in every segment.
     """
-    length = segment_ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
-    same = segment_ids[:, :, None] == segment_ids[:, None, :]
-    return AttentionLayout(*rotary_tables(position_ids, config), (same & causal)[:, None], segment_ids)
+    return AttentionLayout(*rotary_tables(position_ids, config), segment_ids)
 
 
 def rotate(vectors: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -99,7 +130,52 @@ class Attention(nn.Module):
         value = self.v_proj(hidden).view(heads).transpose(1, 2)
         if cache is not None:
             key, value = cache.append(key, value)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=layout.mask, is_causal=layout.mask is None
-        )
+        if cache is not None or layout.starts is None:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=layout.mask)
+        elif query.is_cuda and query.dtype in _VARLEN_DTYPES:
+            mixed = _variable_length(query, key, value, layout)
+        else:
+            mixed = _run_by_run(query, key, value, layout.starts)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, size))
+
+
+_VARLEN_DTYPES = (torch.bfloat16, torch.float16)
+
+
+def _variable_length(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) -> Tensor:
+    """Flash attention over all runs at once, [B, A, S, D] -> [B, A, S, D]."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    starts = layout.starts
+    assert starts is not None
+    longest = max(end - start for start, end in pairwise(starts))
+    batch, heads, length, width = query.shape
+    tokens = (batch * length, heads, width)
+    mixed = varlen_attn(
+        query.transpose(1, 2).reshape(tokens),
+        key.transpose(1, 2).reshape(tokens),
+        value.transpose(1, 2).reshape(tokens),
+        layout.cumulative_lengths,
+        layout.cumulative_lengths,
+        longest,
+        longest,
+        window_size=(-1, 0),  # causal
+    )
+    assert isinstance(mixed, Tensor)
+    return mixed.view(batch, length, heads, width).transpose(1, 2)
+
+
+def _run_by_run(query: Tensor, key: Tensor, value: Tensor, starts: list[int]) -> Tensor:
+    """The same, one call per run: what other samples would add to a dense mask is never computed."""
+    length = query.shape[2]
+    mixed = []
+    for start, end in pairwise(starts):
+        row, columns = start // length, slice(start % length, start % length + end - start)
+        mixed.append(
+            F.scaled_dot_product_attention(
+                query[row : row + 1, :, columns], key[row : row + 1, :, columns], value[row : row + 1, :, columns],
+                is_causal=True,
+            )
+        )  # fmt: skip
+    joined = torch.cat(mixed, 2)  # [1, A, B·S, D]
+    return joined.unflatten(2, (-1, length)).squeeze(0).transpose(0, 1)

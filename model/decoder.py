@@ -12,7 +12,8 @@ from torch import Tensor
 
 from .attention import Attention, AttentionLayout, KeyValueCache
 from .config import DecoderConfig
-from .moe import GatedMlp, MixtureOfExperts, StackedExperts
+from .experts import StackedExperts
+from .moe import GatedMlp, MixtureOfExperts
 
 
 class RmsNorm(nn.Module):

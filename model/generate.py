@@ -1,4 +1,4 @@
-"""Reading: batched greedy generation from images and prompts.
+"""Reading: batched generation from images and prompts, greedy or by chance.
 
 What is special here: any mode, several images per prompt, rows of different lengths in one batch, and the
 windowed n-gram ban of the released inference code (paper's repository, `no_repeat_ngram_size`).
@@ -6,8 +6,9 @@ windowed n-gram ban of the released inference code (paper's repository, `no_repe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from .attention import AttentionLayout, KeyValueCache, packed_layout, rotary_tables
 from .deepseek_ocr import DeepseekOCR
+from .sampling import Sampling, TextStream
 from .sequence import TokenSequence, build_sequence
 from .tokenizer import Tokenizer
 from .views import ImageViews, ResolutionMode, image_views, make_views
@@ -67,13 +69,17 @@ def generate(
     max_new_tokens: int = 8192,
     repetition_ban: RepetitionBan | None = None,
     batch_size: int = 16,
+    sampling: Sampling | None = None,
+    on_text: Callable[[int, str], None] | None = None,
 ) -> list[Generation]:
-    """Read images greedily.
+    """Read images.
 
     Args:
         prompts: each with one `<image>` per image of its row.
         images: per prompt, RGB images in order.
         max_new_tokens: per prompt; the model's `max_position_embeddings` bounds it as well.
+        sampling: None is greedy: the most probable token.
+        on_text: called with the number of a prompt and the text that was just added to its answer.
 
     Raises:
         ValueError: prompts and images do not match, or a prompt alone is longer than the model allows.
@@ -82,6 +88,10 @@ def generate(
         raise ValueError(
             f"{len(prompts)} prompts but {len(images)} lists of images; give one list per prompt."
         )
+    chance = None
+    if sampling is not None:
+        generator = sampling.generator(model.lm_head.weight.device)
+        chance = partial(sampling.choose, generator=generator)
     was_training = model.training
     model.eval()
     results: list[Generation] = []
@@ -94,7 +104,12 @@ def generate(
             build_sequence(tokenizer, prompt, [image.layout() for image in row])
             for prompt, row in zip(prompts[start : start + batch_size], views, strict=True)
         ]
-        results += _generate_batch(model, tokenizer, sequences, views, max_new_tokens, repetition_ban)
+        streams = None
+        if on_text is not None:
+            streams = [TextStream(tokenizer, partial(on_text, start + row)) for row in range(len(sequences))]
+        results += _generate_batch(
+            model, tokenizer, sequences, views, max_new_tokens, repetition_ban, chance, streams
+        )
     model.train(was_training)
     return results
 
@@ -106,6 +121,8 @@ def _generate_batch(
     views: list[list[ImageViews]],
     max_new_tokens: int,
     repetition_ban: RepetitionBan | None,
+    chance: Callable[[Tensor], Tensor] | None,
+    streams: list[TextStream] | None,
 ) -> list[Generation]:
     config = model.config.language
     device = model.lm_head.weight.device
@@ -138,7 +155,8 @@ def _generate_batch(
     written: list[list[int]] = [[] for _ in sequences]
     stopped = [False] * len(sequences)
     for step in range(steps):
-        chosen = _greedy(model, hidden[:, -1], sequences, written, repetition_ban)
+        logits = _next_logits(model, hidden[:, -1], sequences, written, repetition_ban)
+        chosen = logits.argmax(-1) if chance is None else chance(logits)
         for row, token in enumerate(chosen.tolist()):
             if stopped[row]:
                 continue
@@ -146,26 +164,30 @@ def _generate_batch(
                 stopped[row] = True
             else:
                 written[row].append(token)
+                if streams is not None:
+                    streams[row].append(token)
         if all(stopped) or step == steps - 1:
             break
         tables = rotary_tables((lengths + step)[:, None], config)
         visible = keys_visible[:, None, None, : longest + step + 1]
-        layout = AttentionLayout(*tables, visible, torch.ones_like(chosen)[:, None])
+        layout = AttentionLayout(*tables, torch.ones_like(chosen)[:, None], visible)
         hidden = model.decode(model.model.embed_tokens(chosen[:, None]), layout, caches)
+    for stream in streams or ():
+        stream.end()
     return [
         Generation(tokenizer.decode(ids), tuple(ids), "stop" if stop else "length", len(sequence))
         for ids, stop, sequence in zip(written, stopped, sequences, strict=True)
     ]
 
 
-def _greedy(
+def _next_logits(
     model: DeepseekOCR,
     hidden: Tensor,
     sequences: list[TokenSequence],
     written: list[list[int]],
     repetition_ban: RepetitionBan | None,
 ) -> Tensor:
-    """Most probable next token of each row, int64 [B]."""
+    """Logits of each row's next token, fp32 [B, vocabulary]; what may not follow has minus infinity."""
     logits = model.lm_head(hidden).float()
     # A placeholder is not text; the tokenizer may also be smaller than the vocabulary of the model.
     logits[:, model.config.image_token_id] = float("-inf")
@@ -173,4 +195,4 @@ def _greedy(
         for row, ids in enumerate(written):
             banned = repetition_ban.banned([*sequences[row].input_ids.tolist(), *ids])
             logits[row, list(banned)] = float("-inf")
-    return logits.argmax(-1)
+    return logits

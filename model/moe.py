@@ -1,13 +1,10 @@
-"""Mixture of experts: routed experts with stacked weights, shared experts, and the balance loss.
+"""Mixture of experts: the router, routed and shared experts, and the balance loss.
 
 Paper section 3.3 (DeepSeek-3B-MoE): softmax over all experts, the best `num_experts_per_tok` are taken with
 their probabilities as weights (not renormalised), plus shared experts that every token passes.
 
-What is special here:
-- Tokens are sorted by expert and each expert multiplies one contiguous block. On CUDA the blocks go through
-  one grouped matrix product without a host synchronisation; on CPU through one product per expert.
-- The balance loss reaches the model through its gradient only: it is injected at the output of the layer in
-  the backward pass and never added to the reported loss. So it crosses no pipeline boundary.
+What is special here: the balance loss reaches the model through its gradient only. It is injected at the output of
+the layer in the backward pass and never added to the reported loss, so it crosses no pipeline boundary.
 
 Shapes: N tokens, E experts, k chosen per token, H hidden, I width of an expert.
 """
@@ -22,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import DecoderConfig
+from .experts import StackedExperts
 
 
 class GatedMlp(nn.Module):
@@ -35,46 +33,6 @@ class GatedMlp(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
-
-
-class StackedExperts(nn.Module):
-    """All routed experts of a layer as two parameters.
-
-    The released file holds them one by one; `model.convert` stacks and unstacks.
-    """
-
-    def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        experts, hidden, width = config.n_routed_experts, config.hidden_size, config.moe_intermediate_size
-        self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * width, hidden))
-        self.down_proj = nn.Parameter(torch.empty(experts, hidden, width))
-
-    def forward(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        """Run sorted tokens through their experts.
-
-        Args:
-            tokens: [N·k, H], sorted by expert.
-            counts: int64 [E], how many rows belong to each expert.
-        """
-        if tokens.is_cuda and tokens.dtype == torch.bfloat16:
-            return self._grouped(tokens, counts)
-        return self._one_by_one(tokens, counts)
-
-    def _grouped(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        ends = counts.cumsum(0).to(torch.int32)
-        gate, up = torch._grouped_mm(tokens, self.gate_up_proj.transpose(1, 2), offs=ends).chunk(2, -1)
-        return torch._grouped_mm(F.silu(gate) * up, self.down_proj.transpose(1, 2), offs=ends)
-
-    def _one_by_one(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        # unbind, not indexing: the backward of w[e] would allocate a zero of the whole stack per expert.
-        # An idle expert keeps its empty product, so that its gradient is zero and not missing.
-        outputs = []
-        blocks = tokens.split(counts.tolist())
-        weights = zip(blocks, self.gate_up_proj.unbind(0), self.down_proj.unbind(0), strict=True)
-        for block, gate_up, down in weights:
-            gate, up = F.linear(block, gate_up).chunk(2, -1)
-            outputs.append(F.linear(F.silu(gate) * up, down))
-        return torch.cat(outputs)
 
 
 class _InjectGradient(torch.autograd.Function):
@@ -160,7 +118,9 @@ class MixtureOfExperts(nn.Module):
         if config.norm_topk_prob:
             weights = weights / weights.sum(-1, keepdim=True)
         weights = weights * config.routed_scaling_factor
-        output = self._route(hidden, weights, chosen) + self.shared_experts(hidden)
+        tokens, top_k = hidden.reshape(-1, hidden.shape[-1]), chosen.shape[-1]
+        routed = self.experts(tokens, chosen.reshape(-1, top_k), weights.reshape(-1, top_k))
+        output = routed.view_as(hidden) + self.shared_experts(hidden)
         if self.training and torch.is_grad_enabled():
             loss = config.aux_loss_alpha * balance_loss(
                 probabilities, chosen, segment_ids, self.include_padding_in_balance
@@ -168,19 +128,6 @@ class MixtureOfExperts(nn.Module):
             output = _InjectGradient.apply(output, loss, self.balance_scale)
             self._record(loss, chosen, segment_ids)
         return output
-
-    def _route(self, hidden: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        tokens = hidden.reshape(-1, hidden.shape[-1])
-        top_k = chosen.shape[-1]
-        expert_of = chosen.reshape(-1)
-        order = expert_of.argsort(stable=True)
-        # A one-hot sum, not bincount: bincount reads the maximum back to the host.
-        counts = torch.zeros(self.config.n_routed_experts, dtype=torch.int64, device=hidden.device)
-        counts = counts.index_add(0, expert_of, torch.ones_like(expert_of))
-        outputs = self.experts(tokens[order // top_k], counts)
-        restored = torch.empty_like(outputs).index_copy(0, order, outputs)
-        mixed = restored.view(-1, top_k, tokens.shape[-1]) * weights.reshape(-1, top_k, 1).to(outputs.dtype)
-        return mixed.sum(1).view_as(hidden)
 
     @torch.no_grad()
     def _record(self, loss: Tensor, chosen: Tensor, segment_ids: Tensor) -> None:

@@ -4,9 +4,12 @@ import pytest
 import torch
 from PIL import Image
 from tokenizers import Tokenizer as FastTokenizer
-from tokenizers.models import WordLevel
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel
 
 from model.generate import RepetitionBan, generate
+from model.sampling import Sampling, TextStream
 from model.sequence import build_sequence
 from model.tokenizer import SPECIAL_TOKENS, Tokenizer
 from model.views import MODES, image_views, make_views
@@ -72,3 +75,63 @@ def test_the_ban_takes_effect_in_generation(nano, words):
     pairs = list(pairwise(banned))
     assert len(pairs) == len(set(pairs))
     assert free != banned, "a random model repeats itself, or this test shows nothing"
+
+
+def test_sampling_follows_the_probabilities_within_top_p():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(20000, -1)
+    generator = Sampling(seed=3).generator(torch.device("cpu"))
+
+    def shares(sampling: Sampling) -> list[float]:
+        return (sampling.choose(logits, generator).bincount(minlength=4) / 20000).tolist()
+
+    assert shares(Sampling()) == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.02)
+    assert shares(Sampling(top_p=0.8)) == pytest.approx([0.625, 0.375, 0, 0], abs=0.02)
+    assert shares(Sampling(top_p=0.4)) == [1, 0, 0, 0]
+    assert shares(Sampling(temperature=0.5))[0] == pytest.approx(0.25 / 0.365, abs=0.02)
+    for wrong in ({"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}):
+        with pytest.raises(ValueError, match=r"=0\.0 must|=1\.1 must"):
+            Sampling(**wrong)
+
+
+def test_sampled_text_depends_on_the_seed_alone_and_respects_the_ban(nano, words):
+    def read(seed: int, ban: RepetitionBan | None = None) -> tuple[int, ...]:
+        sampling = Sampling(temperature=2.0, seed=seed)
+        return generate(nano, words, ["w20"], [[]], MODES["nano_tiny"], 40, ban, sampling=sampling)[
+            0
+        ].token_ids
+
+    assert read(1) == read(1)
+    assert read(1) != read(2)
+    pairs = list(pairwise(read(1, RepetitionBan(size=2, window=200))))
+    assert len(pairs) == len(set(pairs))
+
+
+def test_streamed_pieces_are_the_text(nano, words):
+    pieces: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    results = generate(
+        nano, words, ["w20", "w21 w22", "w23"], [[], [], []], MODES["nano_tiny"], max_new_tokens=12, batch_size=2,
+        on_text=lambda row, text: pieces[row].append(text),
+    )  # fmt: skip
+    for row, result in enumerate(results):
+        assert "".join(pieces[row]) == result.text
+    assert len(pieces[0]) > 1
+
+
+def test_a_character_of_several_tokens_is_streamed_whole(tmp_path):
+    backend = FastTokenizer(
+        BPE({character: n for n, character in enumerate(sorted(ByteLevel.alphabet()))}, [])
+    )
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    backend.decoder = ByteLevelDecoder()
+    text = "a 中é€ b"
+    ids = backend.encode(text).ids
+    assert len(ids) > len(text)
+    pieces: list[str] = []
+    stream = TextStream(backend, pieces.append)
+    for token in ids[:-2]:
+        stream.append(token)
+    assert pieces == ["a", " ", "中", "é", "€"]
+    stream.append(ids[-2])
+    stream.append(ids[2])  # the first of the three bytes of a character, and then the end
+    stream.end()
+    assert "".join(pieces) == "a 中é€ \ufffd"

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.attention import packed_layout
 from model.loss import next_token_loss
 from model.moe import MixtureOfExperts, balance_loss
 
@@ -74,14 +75,35 @@ def test_packed_equals_unpacked_in_logits_loss_and_gradients(nano, batch):
 def test_no_gradient_flows_between_packed_samples(nano):
     ids = torch.tensor([[0, 5, 6, 0, 7, 8]])
     embedded = nano.model.embed_tokens(ids).detach().requires_grad_()
-    from model.attention import packed_layout
-
     positions = torch.tensor([[0, 1, 2, 0, 1, 2]])
     layout = packed_layout(torch.tensor([[1, 1, 1, 2, 2, 2]]), positions, nano.config.language)
     nano.eval()
     nano.decode(embedded, layout)[0, 3:].sum().backward()
     assert embedded.grad[0, :3].abs().max() == 0
     assert embedded.grad[0, 3:].abs().max() > 0
+
+
+def test_long_rows_attend_sample_by_sample_as_through_the_mask(nano, monkeypatch):
+    """Two packed rows with padding: outputs and gradients of both ways."""
+    lengths = ((3, 20, 9), (17, 1, 8, 6))
+    rows = [[n + 1 for n, length in enumerate(row) for _ in range(length)] for row in lengths]
+    segments = torch.tensor([[*row, *[0] * (40 - len(row))] for row in rows])
+    positions = torch.arange(40).expand(2, -1)
+    embedded = torch.randn(2, 40, nano.config.language.hidden_size)
+    nano.eval()
+    results = {}
+    for runs_from in (1, 1000):
+        monkeypatch.setattr("model.attention.RUNS_FROM", runs_from)
+        layout = packed_layout(segments, positions, nano.config.language)
+        nano.zero_grad()
+        hidden = nano.decode(embedded, layout)
+        hidden.square().sum().backward()
+        gradient = nano.model.layers[0].self_attn.q_proj.weight.grad
+        results[runs_from] = hidden.detach(), gradient.clone(), layout
+    torch.testing.assert_close(results[1][0], results[1000][0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(results[1][1], results[1000][1], rtol=1e-4, atol=1e-4)
+    assert results[1000][2].starts is None
+    assert results[1][2].cumulative_lengths.tolist() == [0, 3, 23, 32, 40, 57, 58, 66, 72, 80]
 
 
 def test_placeholders_must_match_the_images(nano, nano_config):
