@@ -23,7 +23,7 @@ from evaluation.tables import all_tables
 
 TITLE = "What the model read"
 TEMPLATE = Path(__file__).with_name("page.html")
-MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
+MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 LONGEST_TEXT = 4000  # characters of a truth or prediction that the page shows
 
 CONTROL_NOTE = (
