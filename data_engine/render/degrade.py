@@ -114,9 +114,10 @@ def degrade(pixels: np.ndarray, stream: Stream, options: DegradeOptions, *, rigi
 def legibility(clean: np.ndarray, degraded: np.ndarray) -> tuple[float, float]:
     """(correlation, contrast): how much of the clean picture is in the degraded one, where it is worst.
 
-    Both are taken over tiles of 32 pixels with ink in them (of large pictures every second band of tiles), at the 5th percentile: the correlation of the two
-    pictures, and the standard deviation in grey levels of that part of the degraded one that follows the clean
-    one. Blur and low resolution lower the first (strokes run together), noise the first, fading the second.
+    Both are taken over tiles of 32 pixels with ink in them (of large pictures every second band of tiles), at the
+    5th percentile: the correlation of the two pictures, and the standard deviation in grey levels of that part of
+    the degraded one that follows the clean one. Blur and low resolution lower the first (strokes run together),
+    noise the first, fading the second.
     """
     a, b = (_bands(_gray(picture)).astype(np.float32) for picture in (clean, degraded))
     tiles = max(1, a.shape[1] // _TILE), max(1, a.shape[0] // _TILE)
@@ -205,7 +206,12 @@ def _noise(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarray:
 def _binarisation(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarray:
     """A fax or a copy: black and white, split by Otsu's threshold or by the light around."""
     if stream.chance(0.5):
-        level, _ = cv2.threshold(pixels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+        high, wide = (
+            pixels.shape[0] // 8,
+            pixels.shape[1] // 8,
+        )  # a table that the page lies on does not count
+        middle = np.ascontiguousarray(pixels[high : pixels.shape[0] - high, wide : pixels.shape[1] - wide])
+        level, _ = cv2.threshold(middle, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
         level += amount * stream.uniform(-40, 40)
         return cv2.threshold(pixels, level, 255, cv2.THRESH_BINARY)[1]
     window = 2 * round(min(pixels.shape) / 60) + 3

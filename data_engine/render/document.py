@@ -251,7 +251,8 @@ class DocumentRenderer(Renderer):
     def _box(self, pixels: np.ndarray, paper: tuple[int, int, int], place: Placed) -> tuple:
         if place.block.frame:
             shift, wide, high = place.block.frame
-            return place.x + shift, place.y, place.x + shift + wide, place.y + high
+            left, top = place.x + shift, place.y
+            return math.floor(left), math.floor(top), math.ceil(left + wide), math.ceil(top + high)
         left, top = max(0, math.floor(place.cell[0])), max(0, math.floor(place.cell[1]))
         region = pixels[top : math.ceil(place.cell[3]), left : math.ceil(place.cell[2])]
         level = (paper[0],) if pixels.ndim == 2 else (*paper, 255)

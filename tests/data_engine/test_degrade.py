@@ -1,0 +1,168 @@
+"""Degradation: what it may not touch, what it throws away, and that it follows from the sample alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_engine.dataset import Dataset
+from data_engine.document_options import DEGRADATIONS, DegradeOptions
+from data_engine.kinds import KINDS, make_renderer
+from data_engine.random_stream import Draws, Stream
+from data_engine.render.base import NoSampleError, Picture, Rendered, Renderer
+from data_engine.render.degrade import LEAST_CORRELATION, DegradingRenderer, degrade, legibility
+from data_engine.render.jpeg import encode_jpeg
+from data_engine.render.png import encode
+from tests.data_engine.conftest import make
+
+
+def written_page() -> np.ndarray:
+    """[360, 480] gray with lines of dark text."""
+    page = np.full((360, 480), 245, np.uint8)
+    for row in range(30, 350, 26):
+        cv2.putText(
+            page, f"line {row} of a page to be read 123", (12, row), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 20, 1, 16
+        )
+    return page
+
+
+PAGE = written_page()
+
+
+class OnePage(Renderer):
+    """Always the same page, with a response of one's choice."""
+
+    def __init__(self, response: str = "text", color: bool = False, encoded_only: bool = False) -> None:
+        picture = encode(cv2.merge([PAGE] * 3) if color else PAGE)
+        if encoded_only:
+            picture = Picture(picture.data, picture.format, picture.width, picture.height)
+        self.rendered = Rendered((picture,), "<image>\nFree OCR.", response, "one page")
+
+    def render(self, draws: Draws) -> Rendered:
+        return self.rendered
+
+
+def applied_to(renderer: Renderer, count: int = 30, **options: object) -> list[dict[str, float]]:
+    stage = DegradingRenderer(renderer, DegradeOptions(**{"probability": 1.0, "count": [1, 4], **options}))
+    found = []
+    for index in range(count):
+        try:
+            found += stage.render(Draws(1, "page", index)).details["degradation"]
+        except NoSampleError as error:
+            assert error.reason == "illegible after degradation"
+    return found
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+@pytest.mark.parametrize("color", [False, True])
+def test_each_degradation_changes_the_picture_and_keeps_its_size(kind: str, color: bool) -> None:
+    pixels = cv2.merge([PAGE] * 3) if color else PAGE
+    options = DegradeOptions(probability=1.0, kinds=[kind], count=[1, 1], strength=0.6)
+    degraded = degrade(pixels, Stream("x"), options, rigid=False)
+    assert degraded.pixels.shape == pixels.shape
+    assert degraded.pixels.dtype == np.uint8
+    if color and kind == "binarisation":
+        assert degraded.applied == {}
+        return
+    assert list(degraded.applied) == [kind]
+    stored = cv2.imdecode(np.frombuffer(encode_jpeg(degraded.pixels, degraded.quality).data, np.uint8), 0)
+    assert 0.5 < np.abs(stored.astype(int) - PAGE).mean() < 100
+    again = degrade(pixels, Stream("x"), options, rigid=False)
+    assert (again.pixels == degraded.pixels).all()
+
+
+def test_nothing_moves_where_the_label_tells_places() -> None:
+    assert any("perspective" in applied for applied in applied_to(OnePage()))
+    grounded = OnePage("<|ref|>text<|/ref|><|det|>[[1, 2, 3, 4]]<|/det|>\nwords")
+    assert not any("perspective" in applied for applied in applied_to(grounded))
+    geometry = make_renderer("geometry", KINDS["geometry"].options(size=200))
+    assert geometry.render(Draws(1, "geometry", 0)).tells_places
+
+
+def test_colours_are_kept() -> None:
+    assert any("binarisation" in applied for applied in applied_to(OnePage()))
+    assert not any("binarisation" in applied for applied in applied_to(OnePage(color=True)))
+
+
+def test_the_whole_page_stays_in_the_picture_under_perspective() -> None:
+    framed = PAGE.copy()
+    framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 0, 0, 0, 0
+    options = DegradeOptions(probability=1.0, kinds=["perspective"], count=[1, 1], strength=1.0)
+    for number in range(10):
+        pixels = degrade(framed, Stream(f"{number}"), options, rigid=False).pixels
+        middle = pixels.shape[0] // 2, pixels.shape[1] // 2
+        for line in (pixels[middle[0]], pixels[:, middle[1]]):  # the dark frame is met from all four sides
+            assert line[: len(line) // 8].min() < 60
+            assert line[-len(line) // 8 :].min() < 60
+
+
+def test_the_share_of_degraded_pictures_is_the_probability() -> None:
+    stage = DegradingRenderer(OnePage(), DegradeOptions(probability=0.3, kinds=["jpeg"]))
+    degraded = sum("degradation" in stage.render(Draws(1, "page", index)).details for index in range(200))
+    assert 40 < degraded < 80
+
+
+def test_illegible_pictures_are_told_from_legible_ones() -> None:
+    clean = legibility(PAGE, PAGE)
+    assert clean[0] > 0.99
+    softened = legibility(PAGE, cv2.GaussianBlur(PAGE, (0, 0), 0.7))
+    smeared = legibility(PAGE, cv2.GaussianBlur(PAGE, (0, 0), 5))
+    assert softened[0] > LEAST_CORRELATION > smeared[0]
+    faded = legibility(PAGE, (235 + PAGE / 25).astype(np.uint8))
+    assert faded[1] < 9 < clean[1]
+    noise = np.random.default_rng(1).normal(0, 150, PAGE.shape)
+    assert legibility(PAGE, np.clip(PAGE + noise, 0, 255).astype(np.uint8))[0] < LEAST_CORRELATION
+    blank = np.full_like(PAGE, 255)
+    assert legibility(blank, blank) == (1.0, 255.0)
+
+
+def test_what_is_illegible_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_engine.render.degrade.legibility", lambda clean, degraded: (0.2, 50.0))
+    stage = DegradingRenderer(OnePage(), DegradeOptions(probability=1.0, kinds=["noise"]))
+    with pytest.raises(
+        NoSampleError, match=r"illegible after degradation: correlation 0.20, contrast 50 \(noise 0"
+    ):
+        stage.render(Draws(1, "page", 0))
+
+
+def test_a_picture_that_came_encoded_is_degraded_alike() -> None:
+    options = DegradeOptions(probability=1.0)
+    plain, encoded = (
+        DegradingRenderer(OnePage(encoded_only=only), options).render(Draws(1, "page", 3))
+        for only in (False, True)
+    )
+    assert plain == encoded
+    assert plain.pictures[0].format == "jpg"
+
+
+def test_a_degraded_dataset_is_the_same_in_any_order_and_tells_what_was_done(tmp_path: Path) -> None:
+    options = DegradeOptions(probability=0.6, strength=0.4)
+    outcome = make("card", tmp_path / "one", degrade=options)
+    again = make("card", tmp_path / "two", degrade=options, shard_samples=12)
+    one, two = Dataset.open(tmp_path / "one"), Dataset.open(tmp_path / "two")
+    assert [one.read(i) for i in range(len(one))] == [two.read(i) for i in range(len(two))]
+    assert outcome.manifest["options"]["degrade"]["probability"] == 0.6
+    assert len(one) == again.manifest["samples"]
+    told = [one.read(i).provenance.get("degradation") for i in range(len(one))]
+    assert any(told)
+    assert not all(told)
+    formats = [one.read(i).image_formats[0] for i in range(len(one))]
+    assert formats == ["jpg" if applied else "png" for applied in told]
+
+
+def test_without_degradation_a_shard_is_what_it_was(tmp_path: Path) -> None:
+    make("card", tmp_path / "plain")
+    make("card", tmp_path / "never", degrade=DegradeOptions(probability=0.0, strength=1.0))
+    for path in sorted((tmp_path / "plain").iterdir()):
+        assert path.read_bytes() == (tmp_path / "never" / path.name).read_bytes()
+
+
+def test_the_order_of_the_degradations_is_that_of_the_world() -> None:
+    for applied in applied_to(OnePage(), strength=0.2):
+        places = [DEGRADATIONS.index(kind) for kind in applied]
+        assert places == sorted(places)
+        assert re.fullmatch(r"\w+( \w+)*", " ".join(applied))
