@@ -1,6 +1,6 @@
 """Opening a dataset of 50 million samples, and reading samples beside stock webdataset: see loading.md.
 
-    python benchmarks/dataset_index.py directory=/tmp/loading [samples=50000000] [shards=10000] [rounds=5]
+    python benchmarks/dataset_index.py directory=/tmp/loading [samples=50000000] [shards=10000] [rounds=15]
 
 The big dataset is synthetic: a real manifest and a real dataset.index (5 GB on the disk), sparse tars. Every
 measurement of it runs in a process of its own. The rates are measured on 4,000 real samples from page cache, the
@@ -189,7 +189,7 @@ def stock(directory: Path, count: int, parsed: bool, decode: bool) -> None:
 def measure_rates(directory: Path, rounds: int) -> list[tuple[str, float, float]]:
     """Name, samples per second of CPU time, and of wall time; the best round of each, taken in turn."""
     dataset = Dataset.open(directory)
-    few = 400  # decoded ones take milliseconds each
+    few = 100  # decoded ones take milliseconds each
     readers: dict[str, tuple[Callable[[], None], int]] = {
         "ours, random order, verified, JSON parsed": (
             lambda: ours(dataset, REAL_SAMPLES, False),
@@ -243,7 +243,7 @@ def main(arguments: list[str]) -> None:
     keys = dict(argument.split("=", 1) for argument in arguments)
     directory = Path(keys.pop("directory"))
     samples, shards = int(keys.pop("samples", 50_000_000)), int(keys.pop("shards", 10_000))
-    rounds = int(keys.pop("rounds", 5))
+    rounds = int(keys.pop("rounds", 15))
     if keys.pop("only", None) == "measure_big":
         measure_big(directory)
         return

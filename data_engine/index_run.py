@@ -77,19 +77,23 @@ def index_dataset(
     names = _tar_names(tars)
     directory = _directory(tars, out)
     if (manifest := _made_here(directory)) is not None:
+        if str(directory) != tars.location:
+            raise ConfigError(
+                f"out={directory} holds a finished dataset of kind={manifest['kind']}: give another."
+            )
         write_dataset_index(directory, manifest)
         return Indexed(directory, manifest, [], reused_tars=len(manifest["shards"]))
     remove_temporaries(directory)
     convention = _convention(tars, names, wishes)
     for line in _description(convention):
         say(line)
-    finished, errors = {}, []
+    finished, errors, dropped = {}, [], 0
     for name, result in _index_tars(_Job(tars.location, convention, directory), names, workers):
         if isinstance(result, str):
             errors.append(f"{name}.tar: {result}")
         else:
             finished[name] = result
-        dropped = sum(len(shard.skipped) for shard, _ in finished.values())
+            dropped += len(result[0].skipped)
         progress(len(finished) + len(errors), len(names), dropped)
     if errors:
         more = f"; and {len(errors) - _ERRORS_SHOWN} more" if len(errors) > _ERRORS_SHOWN else ""
@@ -172,13 +176,13 @@ def _made_here(directory: Path) -> dict[str, Any] | None:
     if (directory / MANIFEST_NAME).exists():
         manifest = read_manifest(LocalStorage(directory))
         return None if manifest["kind"] == KIND else manifest
-    for path in sorted(directory.glob("*.npz")):
-        shard = read_finished(directory, path.stem)
-        if shard is not None and "indexed" not in shard.configuration:
-            raise ConfigError(
-                f"{directory} is an unfinished dataset (its {path.name} is of python -m data_engine "
-                f"kind={shard.configuration.get('kind')}): run the command that makes it again."
-            )
+    found = (read_finished(directory, path.stem) for path in sorted(directory.glob("*.npz")))
+    shard = next((shard for shard in found if shard is not None), None)
+    if shard is not None and "indexed" not in shard.configuration:
+        raise ConfigError(
+            f"{directory} is an unfinished dataset (its {shard.record.name}.npz is of python -m data_engine "
+            f"kind={shard.configuration.get('kind')}): run the command that makes it again."
+        )
     return None
 
 

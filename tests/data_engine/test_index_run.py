@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,11 +128,16 @@ def test_our_own_tars_without_their_indices(cards: Dataset, tmp_path: Path) -> N
     check(again)
 
 
-def test_the_joint_index_of_an_older_dataset_is_written(damaged, cards: Dataset) -> None:  # type: ignore[no-untyped-def]
+def test_the_joint_index_of_an_older_dataset_is_written(
+    damaged: Callable[[], Path], cards: Dataset, tmp_path: Path
+) -> None:
     directory = damaged()
     (directory / "dataset.index").unlink()
     index(directory)
     assert (directory / "dataset.index").read_bytes() == (cards.directory / "dataset.index").read_bytes()
+    write_tar(tmp_path / "others" / "a.tar", pages(1))
+    with pytest.raises(ConfigError, match=r"out=.*copy holds a finished dataset of kind=card"):
+        index(tmp_path / "others", directory)
     (directory / "manifest.json").unlink()
     with pytest.raises(ConfigError, match=r"is an unfinished dataset .* kind=card"):
         index(directory)
