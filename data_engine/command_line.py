@@ -163,6 +163,8 @@ def _checked_override(schema: type, argument: str, groups: Mapping[str, list[str
             raise ConfigError(f"unknown key '{key}'{nearest(key, [*fields, *groups])}")
         if owner is not None and not sign:
             sign = "++"  # a free key below a dictionary: Hydra wants to be told that it may be new
+    if field is not None and field.is_open and not sign:
+        sign = "++"  # likewise the keys of a whole dictionary
     if field is not None and field.is_text and value not in ("null", "???") and value[:1] not in ("'", '"'):
         # A text is taken as typed: '=', blanks, commas, brackets and leading zeros need no quoting.
         value = _quoted(value)

@@ -242,7 +242,7 @@ class TrainConfig:
     """Phases of dataset weights; empty: every dataset by its size."""
     mixture_window: int = 4096
     """Samples that are drawn, packed and shuffled together; phases end at multiples of it."""
-    groups: dict[str, dict[str, float]] = field(default_factory=dict)
+    groups: dict[str, Any] = field(default_factory=dict)
     """Group of datasets -> their shares within it, e.g. {ocr: {pages: 3, charts: 1}}; weights may then name `ocr`."""
     order: str = "global"
     """`global` shuffle of each dataset, or `block`: neighbours stay near (spinning disks, object stores)."""
@@ -251,7 +251,8 @@ class TrainConfig:
     block_window: int = 64
     """Block order: blocks that are shuffled into each other."""
     modes: dict[str, Any] = field(default_factory=lambda: {"default": "nano_tiny"})
-    """Resolution mode per task, or shares of several, e.g. {tiny: 1, base: 3}; `default` serves the tasks not named."""
+    """Resolution mode per task, or shares of several, e.g. {tiny: 1, base: 3}; `default` serves the tasks not named.
+    Shares given on the command line join those of the experiment; `modes.default=base` replaces them."""
     too_long: str = "drop"
     """Texts without images that exceed `sequence.tokens`: `drop` them, or `split` them into several samples."""
     lengths_cache: str = ""

@@ -74,6 +74,10 @@ class Mixture:
             if phase.weights:
                 _check_weights(phase.weights, f"phase {number}")
         for group, members in self.groups.items():
+            if not isinstance(members, Mapping):
+                raise ConfigError(
+                    f"mixture: group {group} is {members!r}; give its datasets and shares, such as {{pages: 3}}."
+                )
             _check_weights(members, f"group {group}")
 
     @classmethod
@@ -91,7 +95,7 @@ class Mixture:
 
 def _check_weights(weights: Mapping[str, float], where: str) -> None:
     for name, weight in weights.items():
-        if not math.isfinite(weight) or weight < 0:
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise ConfigError(f"mixture: the weight of {name} in {where} is {weight}; it must be 0 or more.")
     if not any(weights.values()):
         raise ConfigError(f"mixture: all weights of {where} are 0; one must be positive.")

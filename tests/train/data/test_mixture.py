@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,10 +192,12 @@ def test_a_group_is_exactly_its_weight(shares: list[float], weight: float, windo
         ({"g": {"a": 0}}, {"g": 1}, "all weights of group g are 0"),
         ({"g": {}}, {"g": 1}, "all weights of group g are 0"),
         ({"g": {"a": -1}}, {"g": 1}, "weight of a in group g is -1"),
+        ({"g": {"a": "much"}}, {"g": 1}, "weight of a in group g is much; it must be 0 or more"),
+        ({"g": 3}, {"g": 1}, "group g is 3; give its datasets and shares"),
     ],
 )
 def test_impossible_groups_are_refused(
-    groups: dict[str, dict[str, float]], weights: dict[str, float], sentence: str
+    groups: dict[str, Any], weights: dict[str, float], sentence: str
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         Quotas(Mixture((Phase(weights),), 10, groups), {"a": 10, "b": 10})
