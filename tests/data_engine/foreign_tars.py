@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ def picture(width: int = 20, height: int = 10, kind: str = "JPEG", shade: int = 
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     Image.blend(image, Image.new("RGB", image.size, (shade, 90, 30)), 0.5).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few hundred bytes that says it has 400 million pixels."""
+    data = bytearray(picture(8, 8, "PNG"))
+    data[16:24] = (20000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
 
 
 def as_json(value: Any) -> bytes:

@@ -23,9 +23,10 @@ from data_engine.dataset import DamagedSampleError, Dataset
 from data_engine.errors import ConfigError
 from data_engine.manifest import MANIFEST_NAME
 from data_engine.sample import Sample
+from data_engine.shards import write_manifest, write_shard
 from data_engine.tar_scan import TarError, TarScan
 from data_engine.verify import verify
-from tests.data_engine.foreign_tars import index, pages, picture, write_tar
+from tests.data_engine.foreign_tars import bomb, index, pages, picture, write_tar
 
 Noticed = (ConfigError, DamagedSampleError)
 SAMPLES = 6
@@ -213,6 +214,33 @@ def test_bad_images_that_an_index_let_pass(tmp_path: Path) -> None:
     with pytest.raises(
         DamagedSampleError, match=r"sample a/x in .*: an image is wrong: image cannot be decoded"
     ):
+        check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "reason"),
+    [
+        (bomb(), (20000, 20000), "image has more than 100,000,000 pixels"),
+        (picture()[:-40], (20, 10), "image ends before its end"),
+        (picture(), (21, 10), "it is a jpg of 20 x 10 pixels, not a jpg of 21 x 10"),
+    ],
+)
+def test_bad_images_that_were_written_are_found_by_verify(
+    tmp_path: Path, data: bytes, size: tuple[int, int], reason: str
+) -> None:
+    name = "png" if data[:4] == b"\x89PNG" else "jpg"
+    sample = Sample("x", (data,), (name,), (size,), "<image>", "x", "page")
+    record = write_shard(tmp_path, "a", [sample], {})
+    write_manifest(tmp_path, kind="x", seed=0, shards=[record], skipped=[], options={}, versions={})
+    with pytest.raises(DamagedSampleError, match=f"sample x in .*: an image is wrong: {reason}"):
+        check(tmp_path)
+
+
+def test_a_key_that_comes_twice_is_found_by_verify(tmp_path: Path) -> None:
+    sample = Sample("x", (), (), (), "say", "x", "text")
+    records = [write_shard(tmp_path, name, [sample], {}) for name in ("a", "b")]
+    write_manifest(tmp_path, kind="x", seed=0, shards=records, skipped=[], options={}, versions={})
+    with pytest.raises(DamagedSampleError, match=r"the key x appears twice, as sample 0 and 1"):
         check(tmp_path)
 
 

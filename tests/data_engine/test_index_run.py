@@ -17,7 +17,7 @@ from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
 from data_engine.prompts import DESCRIBE_IMAGE, FREE_OCR
 from data_engine.verify import contact_sheet, verify
-from tests.data_engine.foreign_tars import as_json, index, indexed, pages, picture, write_tar
+from tests.data_engine.foreign_tars import as_json, bomb, index, indexed, pages, picture, write_tar
 
 CHAT = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A cat."}]
 
@@ -168,16 +168,6 @@ def test_photographs_are_measured_upright(tmp_path: Path) -> None:
     dataset, _ = indexed(tmp_path, [("a.jpg", picture(20, 10, exif=exif)), ("a.txt", b"x")])
     assert dataset.image_sizes(0) == ((10, 20),)
     check(dataset)
-
-
-def bomb() -> bytes:
-    """A PNG of a few hundred bytes that says it has 400 million pixels."""
-    data = bytearray(picture(8, 8, "PNG"))
-    data[16:24] = (20000).to_bytes(4, "big") * 2
-    import zlib
-
-    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
-    return bytes(data)
 
 
 GOOD = ("x.jpg", picture()), ("x.txt", b"x")
