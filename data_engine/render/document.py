@@ -182,7 +182,8 @@ class DocumentRenderer(Renderer):
                 column, y = column + 1, top
                 if column == style.columns or y + height > bottom:
                     break
-            x = style.margin + column * (width + style.gutter)
+            from_left = style.columns - 1 - column if style.blocks.script.right_to_left else column
+            x = style.margin + from_left * (width + style.gutter)
             for block in group:
                 side = style.gutter / 2 - 1
                 cell = (x - side, y - half, x + width + side, y + block.height + half)

@@ -100,7 +100,10 @@ class PdfRenderer(Renderer):
         except FileNotFoundError as error:
             raise NoSampleError("PDF that vanished", where) from error
         except (pypdfium2.PdfiumError, OSError, IndexError) as error:
-            raise NoSampleError(problem_of(error) if document is None else BROKEN_PAGE, where) from error
+            broken = (
+                BROKEN_PAGE if document is not None else problem_of(error, self._listing.root / file.path)
+            )
+            raise NoSampleError(broken, where) from error
 
     def _read(self, page: pypdfium2.PdfPage, grounded: bool, where: str) -> tuple[list[TextBlock], bool]:
         """The blocks of a page, and whether its formulas can be written in a line."""

@@ -36,7 +36,7 @@ def label_formulas(blocks: list[TextBlock], layer: TextLayer) -> bool:
     """Turn blocks that are formulas into equations; False when one of them cannot be written in a line."""
     linear = True
     for block in blocks:
-        if block.label != "text" or not looks_like_formula(block.plain):
+        if block.label not in ("text", "title", "sub_title") or not looks_like_formula(block.plain):
             continue
         letters = [letter for row in block.rows for piece in row.pieces for letter in layer.letters(piece)]
         latex = linear_latex(letters) if len(block.rows) == 1 else None

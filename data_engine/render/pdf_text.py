@@ -17,6 +17,8 @@ import pypdfium2.raw as pdfium
 
 _GAP = 1.1  # of the line's height: a wider gap parts two pieces of text
 HYPHENS = "\ufffe\x02\xad"  # pdfium's marks for a hyphen that a line break put in, and the soft hyphen
+# A line ends at a line break, or at pdfium's mark for a hyphen, after which it writes no line break.
+_LINE = re.compile("[^\r\n\ufffe\x02]+[\ufffe\x02]?")
 _CONTROL = re.compile("[\x00-\x01\x03-\x08\x0b-\x1f\x7f]")
 _FORCE_BOLD = 1 << 18  # a flag of the font descriptor (ISO 32000, 9.8.2)
 _BOLD = re.compile(rb"bold|black|heavy|semibold|demi|cmbx|-bd", re.IGNORECASE)
@@ -87,15 +89,12 @@ class TextLayer:
     def pieces(self) -> list[Piece]:
         """All runs of text that can be seen as one, in pdfium's order."""
         found: list[Piece] = []
-        text, start = self.text(), 0
-        for line in re.split("\r\n|\r|\n", text):
-            if line.strip():
-                first = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, start)
-                last = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, start + len(line) - 1)
+        for line in _LINE.finditer(self.text()):
+            if line[0].strip():
+                first = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, line.start())
+                last = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, line.end() - 1)
                 if 0 <= first <= last:
-                    found += self._of_line(line, first, last + 1)
-            start += len(line)
-            start += 2 if text[start : start + 2] == "\r\n" else 1
+                    found += self._of_line(line[0], first, last + 1)
         return found
 
     def letters(self, piece: Piece) -> list[Letter]:

@@ -108,7 +108,7 @@ def _inspect(root: Path, path: str, largest_megabytes: float) -> PdfFile:
     except OSError:
         return PdfFile(path, 0, "", UNREADABLE)
     except pypdfium2.PdfiumError as error:
-        return PdfFile(path, 0, digest, problem_of(error))
+        return PdfFile(path, 0, digest, problem_of(error, file))
     try:
         pages = len(document)
     finally:
@@ -116,10 +116,17 @@ def _inspect(root: Path, path: str, largest_megabytes: float) -> PdfFile:
     return PdfFile(path, pages, digest, "" if pages else EMPTY)
 
 
-def problem_of(error: Exception) -> str:
-    """Why pdfium refused a document."""
-    text = str(error).lower()
-    return PASSWORD if "password" in text or "security" in text else BROKEN
+def problem_of(error: Exception, file: Path) -> str:
+    """Why pdfium refused a document.
+
+    It keeps its last error, and some failures set none: a password is believed only of a file that is encrypted.
+    """
+    if "password" in str(error).lower() or "security" in str(error).lower():
+        try:
+            return PASSWORD if b"/Encrypt" in file.read_bytes() else BROKEN
+        except OSError:
+            return UNREADABLE
+    return BROKEN
 
 
 def _cache_directory() -> Path:

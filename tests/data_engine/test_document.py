@@ -46,7 +46,7 @@ def test_boxes_hold_their_ink_and_no_other_blocks() -> None:
         figures=0.1, tables=0.15, formulas=0.15, color=0.5, blocks=[8, 14], size=[420, 560]
     )
     labels = set()
-    for index in range(7):
+    for index in range(5):
         draws = Draws(5, "document", index)
         style = renderer._style(draws.stream("style"))
         placed = renderer._layout(draws, style)
@@ -192,14 +192,15 @@ def placed_of(renderer: DocumentRenderer, index: int) -> list[Placed]:
 
 
 def test_columns_are_filled_one_after_the_other() -> None:
-    renderer = renderer_of(columns=[2, 2], blocks=[40, 40])
-    for index in range(5):
-        placed = [place for place in placed_of(renderer, index) if place.block.label != "title"]
-        xs = [place.x for place in placed]
-        assert xs == sorted(xs)
-        for before, after in pairwise(placed):
-            if before.x == after.x:
-                assert before.y + before.block.height < after.y
+    for direction, language in ((1, "de"), (-1, "he")):
+        renderer = renderer_of(columns=[2, 2], blocks=[40, 40], languages=[language])
+        for index in range(4):
+            placed = [place for place in placed_of(renderer, index) if place.block.label != "title"]
+            xs = [direction * place.x for place in placed]
+            assert xs == sorted(xs)
+            for before, after in pairwise(placed):
+                if before.x == after.x:
+                    assert before.y + before.block.height < after.y
 
 
 @pytest.mark.parametrize(
