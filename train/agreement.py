@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from data_engine.errors import ConfigError
 from train.data.damage import BLANK, DamagedDataError, Quarantine
 from train.data.loader import PackedLoader
 from train.data.micro_batch import HEADER, HEADER_LENGTH, MicroBatch
@@ -29,6 +30,8 @@ from train.prepare import Prepared
 
 FAILED, PLAN, SENT, RECEIVED, QUARANTINED_BEFORE, QUARANTINED = range(6)
 """What every rank tells the others."""
+REFUSALS: tuple[type[Exception], ...] = (ConfigError, DamagedDataError)
+"""What ends the run on all ranks alike; FAILED is 0, or the place in here plus 1."""
 LONGEST_SENTENCE = 2048
 
 
@@ -56,17 +59,24 @@ class Agreement:
         Raises:
             DamagedDataError: on all ranks alike: some rank cannot use a sample and the policy is to stop, or more
                 samples are damaged than the budget allows.
+            ConfigError: on all ranks alike: the data cannot be packed, or the reader of some rank is broken.
             DisagreementError: on all ranks alike.
         """
         if self._loader is None:
-            self._exchange(step, 0, "")
+            self._exchange(step)
             return None
-        batches, plan, failure = None, 0, ""
+        batches: list[MicroBatch] | None = None
+        plan = 0
+        failure: Exception | None = None
         try:
             batches = self._fetch(self._loader, step)
             plan = _plan_number(self._loader, step)
-        except DamagedDataError as error:
-            failure = str(error)
+        except REFUSALS as error:
+            failure = error
+        except OSError as error:
+            failure = ConfigError(
+                f"step {step}: the data cannot be read or its damage not recorded: {error}."
+            )
         self._exchange(step, plan, failure)
         self._sent = [batch.metadata[HEADER, :HEADER_LENGTH] for batch in batches or ()]
         return batches
@@ -77,7 +87,7 @@ class Agreement:
         Raises:
             DisagreementError: on all ranks alike.
         """
-        self._exchange(step, 0, "")
+        self._exchange(step)
 
     def _fetch(self, loader: PackedLoader, step: int) -> list[MicroBatch]:
         batches = list(loader.step_batches(step))
@@ -85,10 +95,12 @@ class Agreement:
             self._quarantine.add(step, damages)
         return batches
 
-    def _exchange(self, step: int, plan: int, failure: str) -> None:
+    def _exchange(self, step: int, plan: int = 0, failure: Exception | None = None) -> None:
         sent, self._sent = self._sent, []
         numbers = [0] * 6
-        numbers[FAILED], numbers[PLAN] = bool(failure), plan
+        numbers[PLAN] = plan
+        if failure is not None:
+            numbers[FAILED] = REFUSALS.index(type(failure)) + 1
         if self._quarantine:
             numbers[SENT] = _checksum(sent)
             numbers[QUARANTINED_BEFORE], numbers[QUARANTINED] = (
@@ -99,8 +111,10 @@ class Agreement:
         if layer is not None:
             numbers[RECEIVED] = _checksum(layer.take_headers())
         table = self._gather(torch.tensor(numbers, dtype=torch.int64)).tolist()
-        if any(row[FAILED] for row in table):
-            raise DamagedDataError(self._sentence_of([row[FAILED] for row in table].index(1), failure))
+        failed = next((rank for rank, row in enumerate(table) if row[FAILED]), None)
+        if failed is not None:
+            sentence = self._sentence_of(failed, "" if failure is None else str(failure))
+            raise REFUSALS[table[failed][FAILED] - 1](sentence)
         compare(step, table, self._world.data_parallel_size)
         self._count(step, table)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from data_engine.files import atomic_write_json
-from train.agreement import Agreement
+from train.agreement import REFUSALS, Agreement
 from train.checkpoint import prune_checkpoints
 from train.checkpoint_state import (
     decided_by_rank_0,
@@ -18,7 +18,7 @@ from train.checkpoint_state import (
     shared_checkpoint,
 )
 from train.control import Control
-from train.data.damage import BLANK, DamagedDataError
+from train.data.damage import BLANK
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
 from train.initialise import initialise, resolve, weight_source
 from train.meter import StepMeter
@@ -77,7 +77,7 @@ def _steps(prepared: Prepared, engine: TrainingEngine, step: int, log: Log) -> i
         rate = learning_rate(config.optimizer, step, config.steps)
         try:
             batches = agreement.batches(step)
-        except DamagedDataError:
+        except REFUSALS:
             if step > saved:
                 _save(prepared, engine, agreement, step, log)
             raise

@@ -185,3 +185,18 @@ def test_impossible_layouts_are_refused(tokenizer: Tokenizer) -> None:
         loader(tokenizer, 0)
     with pytest.raises(ConfigError, match="one image of mode nano_gundam"):
         PackedLoader(datasets(), tokenizer, NANO_MODES, MicroBatchShape(64, 64, 1, 4), MIXTURE, 1, 1)
+
+
+def test_with_a_gpu_micro_batches_are_page_locked(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices, locked = [], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", devices.append)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: locked.append(tensor) or tensor)
+    ahead = loader(tokenizer, prefetch=1)
+    batch = next(iter(ahead.step_batches(0)))
+    ahead.close()
+    assert devices == [3], "the thread works for the device of the one who asks"
+    assert len(locked) >= 3 and all(any(tensor is one for one in locked) for tensor in batch)
