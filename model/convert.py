@@ -15,13 +15,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .config import DeepseekOCRConfig, ModelConfigError
 from .deepseek_ocr import DeepseekOCR
 from .lora import merged_parameters
-from .tensor_files import INDEX_NAME, CheckpointError, open_tensors, read_shapes, read_tensors, tensor_files
+from .meta import shapes_only
+from .tensor_files import (
+    INDEX_NAME,
+    CheckpointError,
+    open_tensors,
+    read_shapes,
+    read_tensors,
+    tensor_files,
+    write_tensors,
+)
 
 WEIGHTS_NAME = "model-00001-of-000001.safetensors"
 
@@ -43,7 +51,7 @@ def released_tensors(name: str, parameter: Tensor) -> Iterator[tuple[str, Tensor
 
 def released_shapes(config: DeepseekOCRConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the file, sorted by name."""
-    with torch.device("meta"):
+    with shapes_only():
         model = DeepseekOCR(config)
     shapes = {
         tensor_name: tuple(tensor.shape)
@@ -68,7 +76,7 @@ def load(
     """
     directory = Path(directory)
     config = read_config(directory)
-    with torch.device("meta"):
+    with shapes_only():
         model = DeepseekOCR(config)
     files = tensor_files(directory)
     _check_names(directory, model, files)
@@ -116,18 +124,16 @@ def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = 
 
 
 def write_weights(parameters: Mapping[str, Tensor], directory: Path, dtype: torch.dtype) -> None:
-    """Write the weights file and its index into an existing directory."""
+    """Write the weights file and its index into an existing directory; no second copy of the weights is made."""
     tensors = {
-        tensor_name: tensor.detach().to("cpu", dtype).contiguous()
+        tensor_name: tensor.detach()
         for name, parameter in parameters.items()
         for tensor_name, tensor in released_tensors(name, parameter)
     }
-    # Views of one stacked parameter share memory, which the format refuses; a copy of each does not.
-    tensors = {name: tensor.clone() for name, tensor in sorted(tensors.items())}
-    save_file(tensors, directory / WEIGHTS_NAME, metadata={"format": "pt"})
+    total = write_tensors(directory / WEIGHTS_NAME, tensors, dtype)
     index = {
-        "metadata": {"total_size": sum(tensor.nbytes for tensor in tensors.values())},
-        "weight_map": dict.fromkeys(tensors, WEIGHTS_NAME),
+        "metadata": {"total_size": total},
+        "weight_map": dict.fromkeys(sorted(tensors), WEIGHTS_NAME),
     }
     (directory / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 

@@ -19,6 +19,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .deepseek_ocr import DeepseekOCR
+from .meta import shapes_only
 
 ADAPTER = "default"
 TARGETS = {
@@ -107,7 +108,7 @@ def merge_lora(model: DeepseekOCR) -> DeepseekOCR:
         setattr(model.get_submodule(parent), leaf, base)
     if hasattr(model, "peft_config"):
         del model.peft_config
-    with torch.device("meta"):
+    with shapes_only():
         fresh = dict(DeepseekOCR(model.config).named_parameters())
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(fresh[name].requires_grad)

@@ -24,6 +24,7 @@ from torch import Tensor
 from .config import DecoderConfig, DeepseekOCRConfig
 from .convert import released_tensors, save
 from .deepseek_ocr import DeepseekOCR
+from .meta import shapes_only
 from .tensor_files import CheckpointError, TensorSource
 from .tokenizer import IMAGE
 
@@ -216,7 +217,7 @@ def import_parents(
     if language:
         config = _with_parents_vocabulary(config, Path(language), sources[-1][1])
         _check_settings(config.language, Path(language))
-    with torch.device("meta"):
+    with shapes_only():
         sketch = DeepseekOCR(config)
     wanted = {
         name: tuple(tensor.shape)

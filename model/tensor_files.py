@@ -1,4 +1,4 @@
-"""Tensors by name from a file or a directory, one at a time: a large source never lies in memory as a whole.
+"""Tensors by name from and to files, one at a time: a large source or copy never lies in memory as a whole.
 
 Read are safetensors (one file, or several with or without an index) and PyTorch's own files (`.pth`, `.pt`,
 `.bin`). Those are pickles, so they are read as plain tensors only; whatever else they ask for is refused.
@@ -19,6 +19,7 @@ from torch import Tensor
 
 INDEX_NAME = "model.safetensors.index.json"
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+FORMAT_NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}
 REOPEN_AFTER = 64 * 2**20
 """Bytes read through one mapping of a file: mapped pages count as used memory until the mapping is closed."""
 
@@ -82,6 +83,40 @@ def read_tensors(path: Path, names: Iterable[str]) -> Iterator[tuple[str, Tensor
         read += tensor.nbytes
         yield name, tensor
         del tensor
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> int:
+    """Write one safetensors file, tensors sorted by name. The library's own way in wants all of them in memory.
+
+    The format: length of the header (8 bytes, little endian), the header (JSON, padded with blanks to a multiple
+    of 8), the tensors' bytes one after the other.
+
+    Args:
+        tensors: on any device, in any layout; each is cast to `dtype` when its turn comes.
+
+    Returns:
+        Bytes of all tensors.
+    """
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in sorted(tensors):
+        start, end = end, end + tensors[name].numel() * dtype.itemsize
+        header[name] = {
+            "dtype": FORMAT_NAMES[dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    encoded = json.dumps(header, separators=(",", ":")).encode("utf-8")
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little"))
+        file.write(encoded)
+        for name in sorted(tensors):
+            tensor = tensors[name].to("cpu", dtype).contiguous()
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())
+    return end
 
 
 class TensorSource:

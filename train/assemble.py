@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn as nn
-from torch.overrides import TorchFunctionMode
 
 from data_engine.errors import ConfigError
 from model.clip import ClipEncoder
@@ -25,6 +24,7 @@ from model.config import ClipConfig, DeepseekOCRConfig, ModelConfigError, SamCon
 from model.decoder import DecoderLayer, RmsNorm, initialise_language
 from model.deepencoder import Projector, initialise_encoder
 from model.deepseek_ocr import initialise_ends
+from model.meta import shapes_only
 from model.sam import SamVisionTokenizer
 from train.config import ModelChoice, TrainConfig, require
 from train.cut import LayerInfo
@@ -90,7 +90,7 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
     layers = []
     flows = False  # whether a gradient has any reason to come back through the output of a layer
     for number, part in enumerate(parts(config, model, data_parallel_size)):
-        with torch.device("meta"), _Unfilled():
+        with shapes_only():
             counted = part.construct(False)
         _freeze(counted, config.freeze)
         shapes = {name: tuple(p.shape) for name, p in counted.named_checkpoint_parameters()}
@@ -135,18 +135,6 @@ class _Part:
     construct: Callable[[bool], StageLayer]
     """The modules; the argument says whether the output travels bit-cast."""
     initialise: Callable[[Any, torch.Generator], None]
-
-
-class _Unfilled(TorchFunctionMode):
-    """Skip what constructors fill with random numbers: on the meta device that imports torch's compiler."""
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
 
 
 def _builder(config: TrainConfig, part: _Part, number: int, bit_cast: bool) -> Callable[[], StageLayer]:
@@ -230,7 +218,7 @@ def _compact(config: TrainConfig, model: DeepseekOCRConfig) -> OPTForCausalLM:
 def _counted_compact(config: TrainConfig, model: DeepseekOCRConfig) -> OPTForCausalLM:
     """The compact language model without memory, for its sizes."""
     try:
-        with torch.device("meta"), _Unfilled():
+        with shapes_only():
             return _compact(config, model)
     except ModelConfigError as error:
         raise ConfigError(f"model.language_model: {error}") from error

@@ -19,6 +19,7 @@ from data_engine.files import atomic_write_json
 from model.config import DeepseekOCRConfig
 from model.convert import save
 from model.deepseek_ocr import DeepseekOCR
+from model.meta import shapes_only
 from model.tokenizer import IMAGE, PAD
 from train.checkpoint import Checkpoint, find_checkpoint
 from train.run_directory import TOKENIZER_FILES, RunDirectory
@@ -62,7 +63,7 @@ def export_run(run: RunDirectory, out: str, say: Callable[[str], None]) -> Check
 def trained_model(checkpoint: Checkpoint) -> DeepseekOCR:
     """The model of a stage-2 checkpoint with its fp32 master weights."""
     config = DeepseekOCRConfig.from_dict(checkpoint.manifest["model"])
-    with torch.device("meta"):
+    with shapes_only():
         model = DeepseekOCR(config)
     model = model.to_empty(device="cpu")
     parameters = dict(model.named_parameters())
