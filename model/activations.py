@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .attention import RUNS_FROM
 from .config import PATCH_SIZE, ClipConfig, DecoderConfig, SamConfig
 from .layout import tokens_per_view
 from .loss import CHUNK
@@ -33,14 +34,22 @@ class Activations:
 
 
 def decoder_layer_activations(
-    config: DecoderConfig, layer_index: int, tokens: int, value_bytes: int
+    config: DecoderConfig, layer_index: int, tokens: int, value_bytes: int, grouped: bool = False
 ) -> Activations:
-    """One decoder layer over a packed sequence; attention with a mask over the whole of it."""
+    """One decoder layer over a packed sequence.
+
+    Args:
+        grouped: experts in one grouped product (bf16 on CUDA); otherwise one after the other.
+    """
     b, hidden = value_bytes, config.hidden_size
     norm = FP32 * hidden + FP32 + 2 * b * hidden  # input in fp32, deviation, normed, times weight
-    # Query, key, value and output; normaliser per head; one row of the additive mask, which no layer shares.
-    attention = 4 * b * hidden + FP32 * config.num_attention_heads + b * tokens
-    mlp = _gated_mlp(config.intermediate_size, b) if config.is_dense(layer_index) else _experts(config, b)
+    attention = (
+        4 * b * hidden + FP32 * config.num_attention_heads
+    )  # query, key, value, output; normaliser per head
+    if tokens < RUNS_FROM:
+        attention += b * tokens  # one row of the additive mask, which no layer shares
+    dense = config.is_dense(layer_index)
+    mlp = _gated_mlp(config.intermediate_size, b) if dense else _experts(config, b, grouped)
     kept = tokens * (2 * norm + attention + mlp)
     return Activations(kept, tokens * hidden * b, kept)
 
@@ -50,13 +59,18 @@ def _gated_mlp(width: int, value_bytes: int) -> int:
     return 4 * width * value_bytes
 
 
-def _experts(config: DecoderConfig, value_bytes: int) -> int:
-    """Per token: router, tokens sorted by expert, experts, their outputs sorted back, shared experts."""
+def _experts(config: DecoderConfig, value_bytes: int, grouped: bool) -> int:
+    """Per token: router, routed experts, shared experts."""
     b, hidden, top_k = value_bytes, config.hidden_size, config.num_experts_per_tok
     width, experts = config.moe_intermediate_size, config.n_routed_experts
-    router = (FP32 * hidden if b < FP32 else 0) + 2 * FP32 * experts + 4 * 8 + b * top_k
-    routed = top_k * (3 * 8 + 3 * b * hidden + _gated_mlp(width, b))
-    return router + routed + _gated_mlp(config.n_shared_experts * width, b)
+    router = (FP32 * hidden if b < FP32 else 0) + 2 * FP32 * experts + 8
+    choice = 8 + 8 + b  # expert, place among the sorted choices, weight
+    if grouped:
+        # The tokens sorted by expert, the experts' outputs, and the way back.
+        choice += 8 + 2 * b * hidden + _gated_mlp(width, b)
+    else:
+        choice += 2 * b * width  # gate and up; all else is computed again
+    return router + top_k * choice + _gated_mlp(config.n_shared_experts * width, b)
 
 
 def head_activations(config: DecoderConfig, tokens: int, labelled: int, value_bytes: int) -> Activations:

@@ -5,7 +5,7 @@ What is special here:
   half and the head. It leaves about half of the machine idle, because the head alone costs as much as 4.6
   decoder layers.
 - `balanced` keeps a frozen vision tokenizer alone (it only runs forward, and nothing comes back to it) and cuts
-  the rest where the slowest stage is fastest under the usual load. It does not move with the data.
+  the rest where the slowest stage is fastest for pages in the encoder's own size. It does not move with the data.
 - `auto` cuts anywhere: the slowest stage as fast as possible under the assumed load or by measured times, of equally
   fast cuts the one whose largest stage needs least memory, of those only that fit. Where the timeline of `paper` or
   `balanced` is shorter all the same (how the stages wait for each other), it is that one: `auto` is never slower.
@@ -67,7 +67,7 @@ class LayerInfo:
 def boundaries(
     layers: Sequence[LayerInfo],
     parallelism: Parallelism,
-    usual: Sequence[LayerInfo] | None = None,
+    reference: Sequence[LayerInfo] | None = None,
     memory: StageMemory | None = None,
     limit: float = float("inf"),
     step_time: StepTime | None = None,
@@ -75,7 +75,7 @@ def boundaries(
     """First layer of every stage, and the number of layers at the end: stage s holds [b[s], b[s + 1]).
 
     Args:
-        usual: the layers with their costs under the usual load, for `balanced`; None: `layers`.
+        reference: the layers with the costs that `balanced` goes by; None: `layers`.
         memory: bytes of a stage, for `auto`; None: not considered.
         limit: bytes of one GPU, for `auto`.
         step_time: for `auto`, to compare with the cuts that have a name; None: not compared.
@@ -105,7 +105,7 @@ def boundaries(
         found = _auto(layers, stages, memory, limit)
         if step_time is None:
             return found
-        named = [_balanced(usual or layers, stages)]
+        named = [_balanced(reference or layers, stages)]
         if _has_paper_cut(layers, stages):
             named.append(_paper(layers, stages))
         fitting = [
@@ -114,7 +114,7 @@ def boundaries(
             if all(memory(s, bounds[s], bounds[s + 1]) <= limit for s in range(stages))
         ]
         return min([found, *fitting], key=step_time)  # the first of equals
-    return _balanced(usual or layers, stages)
+    return _balanced(reference or layers, stages)
 
 
 def _has_paper_cut(layers: Sequence[LayerInfo], stages: int) -> bool:

@@ -108,7 +108,7 @@ class CostModel:
             # Which rows were gathered (int64 twice) and from which of the two sources (bool).
             kept = Activations(17 * load.tokens, 17 * load.tokens)
         elif layer.kind == "decoder":
-            kept = decoder_layer_activations(language, _number(layer), load.tokens, b)
+            kept = decoder_layer_activations(language, _number(layer), load.tokens, b, grouped=b == 2)
         elif layer.kind == "head":
             kept = head_activations(language, load.tokens, load.labelled, b)
         elif layer.kind == "language_model":

@@ -11,7 +11,7 @@ from train.config import Parallelism, TrainConfig, require
 from train.cut import LayerInfo, boundaries, with_measured_times
 from train.planning.cluster import stage_times
 from train.planning.costs import CostModel
-from train.planning.load import Load, assumed_load, fullest_load, usual_load
+from train.planning.load import Load, assumed_load, fullest_load, reference_load
 from train.planning.memory import GIB, Memory, MemoryModel, Widths
 from train.planning.timeline import simulate
 from train.stage_table import StageRow, stage_table
@@ -72,8 +72,8 @@ def bounds_for(
     def step_time(bounds: Sequence[int]) -> float:
         return simulate(stage_times(layers, bounds, 1.0), config.micro_batches).length
 
-    usual = costs.costed(layers, usual_load(config))
-    return boundaries(layers, parallel, usual, memory, limit, step_time)
+    reference = costs.costed(layers, reference_load(config, costs.model.sam.image_size))
+    return boundaries(layers, parallel, reference, memory, limit, step_time)
 
 
 def memory_model(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from model.config import PATCH_SIZE
-from model.layout import tokens_per_view
+from model.layout import image_layout, tokens_per_view
 from model.views import view_plan
 from train.config import SequenceShape, TrainConfig, require
 from train.data.modes import DEFAULT_MODE, SLOTS, ModeShares
@@ -84,6 +84,13 @@ def usual_page(config: TrainConfig) -> UsualPage:
     return UsualPage.of(config.resolution_modes()[DEFAULT_MODE])
 
 
+def reference_load(config: TrainConfig, side: int) -> Load:
+    """Usual pages in one view of `side` pixels until the tokens are used up, whatever the modes and budgets say."""
+    length = (1 + TEXT_PER_VISION_TOKEN) * tokens_per_view(side)
+    page = UsualPage({side: 1.0}, len(image_layout(side)), length)
+    return _load_of(page, config.sequence.tokens, config.sequence.tokens / length)
+
+
 def usual_load(config: TrainConfig) -> Load:
     """The load that the budgets suggest: usual pages until the tokens or another budget is used up."""
     page = usual_page(config)
@@ -121,7 +128,10 @@ def load_of(config: TrainConfig, images: float) -> Load:
     Raises:
         ConfigError: the pages alone are longer than the sequence.
     """
-    page, tokens = usual_page(config), config.sequence.tokens
+    return _load_of(usual_page(config), config.sequence.tokens, images)
+
+
+def _load_of(page: UsualPage, tokens: int, images: float) -> Load:
     placeholders = images * page.placeholders
     require(
         placeholders <= tokens * (1 + 1e-9),

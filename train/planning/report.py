@@ -91,7 +91,7 @@ def _cuts(plan: Plan) -> str:
             f"{entry.timeline.balance:.0%}",
             f"{entry.timeline.bubble:.0%}",
             f"{entry.timeline.busy:.0%}",
-            f"{max(memory.total for memory in entry.memory) / GIB:.3g}",
+            _largest(plan, entry),
             f"{first.step_seconds / entry.step_seconds:.2f} x",
             *(_hardware_columns(plan, entry) if known else []),
         ]
@@ -100,11 +100,18 @@ def _cuts(plan: Plan) -> str:
     note = (
         f"* this configuration. Speed against {next(iter(plan.speeds))}; bubble: share of the time in which the "
         "slowest stage waits; busy: share of all\nstages' time in which they compute. Optimizer, messages and data are "
-        "not in the times; MFU counts forward and backward pass,\nnothing recomputed."
+        "not in the times; MFU counts forward and backward pass,\nnothing recomputed; !: does not fit the GPU."
     )
     if known:
         note += f" days: for {count(plan.corpus_tokens)} tokens (corpus_tokens, or steps)."
     return f"{_table(header, rows)}\n{note}"
+
+
+def _largest(plan: Plan, entry: Speed) -> str:
+    """Memory of the largest stage, with a mark where it does not fit."""
+    gib = max(memory.total for memory in entry.memory) / GIB
+    limit = plan.config.gpu_memory or (plan.gpu.memory_gib if plan.gpu else 0.0)
+    return f"{gib:.3g}" + ("!" if 0 < limit < gib else "")
 
 
 def _hardware_columns(plan: Plan, entry: Speed) -> list[str]:

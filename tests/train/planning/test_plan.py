@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from train.planning.plan import ALONE, Plan
 from train.planning.report import plan_as_text
 
 PAPER = "experiment=paper_stage2"
+BASE = "modes.default=base"
+"""Pages of 1024 px, which the published figures are compared under; the configuration itself mixes modes."""
 
 
 @functools.cache
@@ -30,7 +33,7 @@ def planned(*arguments: str) -> Plan:
 
 
 def test_the_papers_arithmetic() -> None:
-    plan = planned(PAPER)
+    plan = planned(PAPER, BASE)
     assert plan.sequences_per_step == 640 and plan.tokens_per_step == 640 * 8192 == 5_242_880
     assert plan.chosen[0] == "paper" and plan.chosen[1].gpus == 160
     implied = plan.implied
@@ -41,13 +44,21 @@ def test_the_papers_arithmetic() -> None:
     # Between 7 and 9 % of the machine, by how attention and the head are counted.
     assert 0.07 < implied["mfu"] < 0.09 < implied["efficiency"] < 0.2
     # At the efficiency that it implies, the plan gives the published speed back.
-    again = planned(PAPER, f"efficiency={implied['efficiency']}")
+    again = planned(PAPER, BASE, f"efficiency={implied['efficiency']}")
     assert again.chosen[1].tokens_per_day == pytest.approx(70e9)
     assert again.chosen[1].mfu == pytest.approx(implied["mfu"])
 
 
+def test_the_text_is_the_papers_too() -> None:
+    text = plan_as_text(planned(PAPER, BASE))
+    assert "40 × 16 micro-batches = 640 sequences × 8,192 tokens = 5.24 M tokens" in text
+    assert "tokens_per_day=70.00 G is 13.4k steps/day, 6.47 s per step, 5,064 tokens/s per GPU" in text
+    tight = plan_as_text(planned(PAPER, BASE, "gpu_memory=25", "parallel.cut=auto"))
+    assert re.search(r"balanced .* 27\.\d!", tight), "what does not fit is marked"
+
+
 def test_the_paper_beside_ours() -> None:
-    speeds = planned(PAPER).speeds
+    speeds = planned(PAPER, BASE).speeds
     assert list(speeds) == ["paper", "balanced", "auto", ALONE]
     step = {name: entry.step_seconds for name, entry in speeds.items()}
     assert step["paper"] / step["balanced"] >= 1.45
@@ -59,13 +70,20 @@ def test_the_paper_beside_ours() -> None:
 
 
 def test_the_best_cut_of_every_load_is_never_slower_than_the_papers() -> None:
-    rows = planned(PAPER).sweep
+    rows = planned(PAPER, BASE).sweep
     assert [row["images"] for row in rows][-1] == 24
     assert all(row["paper"] / row["best"] >= 1 for row in rows)
 
 
+def test_mixed_modes_move_the_load_but_not_the_balanced_cut() -> None:
+    mixed, base = planned(PAPER), planned(PAPER, BASE)
+    assert mixed.cut.load.views.keys() > base.cut.load.views.keys() == {1024}
+    assert mixed.cuts["balanced"] == base.cuts["balanced"] == [0, 1, 7, 13, 16]
+    assert mixed.speeds["paper"].step_seconds / mixed.speeds["auto"].step_seconds >= 1.3
+
+
 def test_memory_of_the_papers_cut_fits_its_gpus() -> None:
-    rows = planned(PAPER).cut.table
+    rows = planned(PAPER, BASE).cut.table
     assert all(row.memory.total < 40 * 2**30 for row in rows)
     # bf16 weights, bf16 and fp32 gradients whole; master weights and two moments over 40 replicas.
     last = rows[3]
@@ -74,7 +92,7 @@ def test_memory_of_the_papers_cut_fits_its_gpus() -> None:
 
 
 def test_files_of_a_plan(tmp_path: Path) -> None:
-    text = actions.plan(compose(TrainConfig, [PAPER, f"out={tmp_path / 'plan'}"], "train"))
+    text = actions.plan(compose(TrainConfig, [PAPER, BASE, f"out={tmp_path / 'plan'}"], "train"))
     for name in ("plan.txt", "plan.json", "timeline.svg"):
         assert name in text and (tmp_path / "plan" / name).is_file()
     written = json.loads((tmp_path / "plan" / "plan.json").read_text())
@@ -96,7 +114,7 @@ def test_files_of_a_plan(tmp_path: Path) -> None:
 
 
 def test_without_a_gpu_only_ratios_are_given() -> None:
-    plan = planned(PAPER, "gpu=")
+    plan = planned(PAPER, BASE, "gpu=")
     assert plan.implied is None
     text = plan_as_text(plan)
     assert "1.00 x" in text and "MFU" not in text.split("* this configuration")[0]
@@ -111,7 +129,7 @@ def test_one_stage_and_other_models_have_a_plan() -> None:
 
 
 def test_a_load_fills_the_sequence() -> None:
-    config = compose(TrainConfig, [PAPER], "train")
+    config = compose(TrainConfig, [PAPER, BASE], "train")
     assert usual_load(config).images == pytest.approx(6.4)
     for images in (0, 3, 6.4, 24):
         load = load_of(config, images)
@@ -135,5 +153,5 @@ def test_a_load_fills_the_sequence() -> None:
 )
 def test_impossible_plans_are_refused_in_one_sentence(arguments: list[str], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence) as refused:
-        planned(PAPER, *arguments)
+        planned(PAPER, BASE, *arguments)
     assert "\n" not in str(refused.value)
