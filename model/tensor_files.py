@@ -1,7 +1,8 @@
 """Tensors by name from and to files, one at a time: a large source or copy never lies in memory as a whole.
 
 Read are safetensors (one file, or several with or without an index) and PyTorch's own files (`.pth`, `.pt`,
-`.bin`). Those are pickles, so they are read as plain tensors only; whatever else they ask for is refused.
+`.bin`). Those are pickles, so they are read as plain tensors only; whatever else they ask for is refused. A TorchScript
+archive (as OpenAI publishes CLIP) is opened by torch's own reader, which runs nothing of it; its tensors are taken.
 """
 
 from __future__ import annotations
@@ -172,9 +173,18 @@ def _torch_files(directory: Path) -> list[Path]:
     return paths
 
 
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
+
+
 def _plain_tensors(path: Path) -> dict[str, Tensor]:
     """A state dict; mapped, not read, where the file's format allows it."""
     try:
+        if _is_torchscript(path):
+            return dict(torch.jit.load(path, map_location="cpu").state_dict())
         content: Any = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
         )

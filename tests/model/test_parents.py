@@ -116,6 +116,28 @@ def test_clip_in_the_openai_layout_also_in_half_precision(other, nano_config, tm
     assert "dropped 5: CLIP's text tower" in report
 
 
+def as_torchscript(tensors: dict[str, Tensor]) -> torch.jit.ScriptModule:
+    """A module tree with these parameters, as an archive holds it."""
+    root = torch.nn.Module()
+    for name, value in tensors.items():
+        *path, leaf = name.split(".")
+        module = root
+        for part in path:
+            if not hasattr(module, part):
+                module.add_module(part, torch.nn.Module())
+            module = module.get_submodule(part)
+        module.register_parameter(leaf, torch.nn.Parameter(value, requires_grad=False))
+    return torch.jit.script(root)
+
+
+def test_clip_as_openai_publishes_it_a_torchscript_archive(other, nano_config, tmp_path):
+    as_torchscript(to_openai(other)).save(tmp_path / "ViT.pt")
+    import_parents(tmp_path / "out", nano_config, clip=tmp_path / "ViT.pt", dtype=torch.float32)
+    tensors = released(ocr.load(tmp_path / "out"))
+    for name, value in under(tensors, "model.vision_model.").items():
+        assert torch.equal(value, other[f"model.vision_model.{name}"]), name
+
+
 def write_decoder(tensors: dict[str, Tensor], directory: Path, prefix: str = "") -> None:
     """A decoder in the HF layout, in two shards with an index."""
     directory.mkdir()
