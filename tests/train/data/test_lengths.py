@@ -12,6 +12,7 @@ from model.tokenizer import Tokenizer
 from train.data.costs import SampleCosts, view_load
 from train.data.damage import DamagedDataError
 from train.data.draws import DrawTable
+from train.data.lengths import TextLengths
 from train.data.micro_batch import LABEL, SEGMENT, Header, MicroBatchBuilder, MicroBatchShape, PackedSample
 from train.data.modes import ModePlan, ModeShares
 
@@ -84,3 +85,18 @@ def test_a_prompt_that_does_not_fit_names_its_sample(tokenizer: Tokenizer) -> No
         DamagedDataError, match=r"sample odd .cards/0. cannot be used: the prompt holds 0 <image>"
     ):
         SampleCosts({"cards": dataset}, ["cards"], tokenizer, MODES).of(all_of(1))
+
+
+def test_many_texts_are_as_long_as_each(tokenizer: Tokenizer) -> None:
+    texts = ["", "plain words", "<image> spelled out", "<td>1</td> and <image>", "Schrift 字 " * 50]
+    assert tokenizer.lengths(texts) == [len(tokenizer.encode(text)) for text in texts]
+
+
+def test_what_is_forgotten_is_measured_again(tokenizer: Tokenizer) -> None:
+    dataset = pages(40)
+    small, large = TextLengths(dataset, tokenizer, remembered=7), TextLengths(dataset, tokenizer)
+    for samples in (np.arange(40), np.array([3, 10, 17, 3]), np.arange(39, 20, -1)):
+        assert np.array_equal(small.of(samples), large.of(samples))
+    read = dataset.texts_read
+    small.of(np.array([21, 22]))  # the last that were measured in their places
+    assert dataset.texts_read == read

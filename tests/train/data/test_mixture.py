@@ -65,7 +65,7 @@ def mixtures(draw: st.DrawFn) -> tuple[Mixture, dict[str, int]]:
     return Mixture((*phases, Phase(draw(weights))), window), sizes
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 @given(mixtures(), st.integers(0, 5))
 def test_every_epoch_of_a_dataset_gives_every_sample_once(
     case: tuple[Mixture, dict[str, int]], seed: int
