@@ -1,6 +1,6 @@
 """Stage 2: how much faster the pipeline is with another cut, modelled for the full-size model and measured in small.
 
-    OMP_NUM_THREADS=1 python benchmarks/stage2.py                    # both parts, about 3 minutes
+    OMP_NUM_THREADS=1 python benchmarks/stage2.py                    # both parts, 2 minutes of CPU time
     OMP_NUM_THREADS=1 python benchmarks/stage2.py rounds=0           # the modelled part alone, seconds
     OMP_NUM_THREADS=1 python benchmarks/stage2.py times=times.json   # leaves the times for parallel.times=times.json
 

@@ -40,7 +40,8 @@ def paper_layers() -> list[LayerInfo]:
     return [layer.info for layer in assemble(config, SIZES, 1)]
 
 
-def cut(stages: int, how: object, images: float = 6.0, gpu_memory: float = 0.0) -> CutModel:
+@functools.cache
+def cut(stages: int, how: str, images: float = 6.0, gpu_memory: float = 0.0) -> CutModel:
     return cut_model(configuration(stages, how, images), SIZES, 40, gpu_memory)
 
 
