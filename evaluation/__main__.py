@@ -44,11 +44,14 @@ class ProgressLine:
 
 def main(config: Decoding) -> None:
     # Loading torch takes seconds, which --help and a refused key need not wait for.
-    from evaluation.command import REPORT_FILE, evaluate, read_page
-
     if isinstance(config, ReadConfig):
-        print(read_page(config))
+        from evaluation.read import read_page
+
+        read_page(config, lambda piece: print(piece, end="", flush=True))
+        print()
     elif isinstance(config, EvaluationConfig):
+        from evaluation.command import REPORT_FILE, evaluate
+
         summary = evaluate(config, ProgressLine())
         if "report" in config.steps:
             print("\n".join(five_lines(summary)))

@@ -1,4 +1,4 @@
-"""The two commands: `evaluate` (predict, post-process, score, report) and `read_page`."""
+"""Evaluating: predict, post-process, score, report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from data_engine.command_line import ConfigError
 from data_engine.files import atomic_write_json, atomic_write_text
 from evaluation import tables
 from evaluation.comparison import compare_scores
-from evaluation.config import EvaluationConfig, ReadConfig
+from evaluation.config import EvaluationConfig
 from evaluation.given import read_given, refuse_foreign
 from evaluation.inputs import Inputs, open_inputs, without_unasked_controls
-from evaluation.modes import modes_for
 from evaluation.plots import plots
 from evaluation.postprocess import VERSIONS
 from evaluation.predict import Progress, Reader, missing_answers, predict, prediction_settings
@@ -28,7 +27,6 @@ from evaluation.predictions import (
 )
 from evaluation.report import render
 from evaluation.score import Scoring, reading_summary, score_all, unique_answers
-from model.views import ImageError, open_image
 
 SCORES_FILE = "scores.json"
 SUMMARY_FILE = "summary.json"
@@ -66,19 +64,6 @@ def evaluate(config: EvaluationConfig, progress: Progress) -> dict[str, Any]:
         page = render(scores, summary, inputs.sources, runs, config.report_samples, list(drawn.values()))
         atomic_write_text(out / REPORT_FILE, page)
     return summary
-
-
-def read_page(config: ReadConfig) -> str:
-    """The text that the checkpoint reads on one page; ConfigError if there is no such page or checkpoint."""
-    modes = modes_for(config.checkpoint, {"default": config.mode} if config.mode else {})
-    try:
-        image = open_image(config.read)
-    except ImageError as error:
-        raise ConfigError(f"read={config.read}: {error}") from error
-    if config.prompt.count("<image>") != 1:
-        raise ConfigError(f"prompt={config.prompt} must hold <image> once: it stands for the page.")
-    reader = Reader.load(config)
-    return reader.answer([config.prompt], [[image]], modes.default)[0].text
 
 
 def _predict(config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress) -> None:

@@ -12,16 +12,17 @@ from evaluation.metrics.bootstrap import RESAMPLES
 from evaluation.postprocess import VERSIONS
 
 STEPS = ("predict", "postprocess", "score", "report")
+OWN_TOKENS, BENCHMARK_TOKENS = 1024, 8192
 BENCHMARKS = ("fox", "omnidocbench")
 
 
 @dataclass
 class Decoding:
-    """How a checkpoint is run; greedy in every case."""
+    """How a checkpoint is run."""
 
     checkpoint: str = "???"
     """Directory of a checkpoint in the released layout (what `python -m train export=true` writes)."""
-    max_new_tokens: int = 1024
+    max_new_tokens: int = OWN_TOKENS
     """Longest answer in tokens; longer ones are cut off and counted as truncated."""
     no_repeat_ngram_size: int = 0
     """Forbids an n-gram of tokens to appear twice within `ngram_window`; 0: off (released code: 20 to 40)."""
@@ -44,6 +45,9 @@ class EvaluationConfig(Decoding):
 
     checkpoint: str = ""
     """Directory of a checkpoint in the released layout; not needed where predictions are given."""
+    max_new_tokens: int = 0
+    """Longest answer in tokens; longer ones are cut off and counted as truncated; 0: 1,024 for data of our own,
+    8,192 for a benchmark (as the released code)."""
     predictions: str = ""
     """Predictions made elsewhere, scored instead of a checkpoint: a directory of KEY.md files (with several
     datasets DATASET/KEY.md), or a .jsonl file with key and text per line."""
@@ -90,6 +94,8 @@ class EvaluationConfig(Decoding):
     """Images shown per dataset: half of them the worst, half spread evenly over the rest."""
 
     def __post_init__(self) -> None:
+        if self.max_new_tokens == 0:
+            self.max_new_tokens = BENCHMARK_TOKENS if self.benchmark else OWN_TOKENS
         super().__post_init__()
         for step in self.steps:
             one_of("steps", step, STEPS)
@@ -123,6 +129,21 @@ class ReadConfig(Decoding):
     """What is asked about it; `<image>` stands for the page."""
     mode: str = ""
     """Resolution mode, such as base or gundam; empty: what the checkpoint records."""
+    draw: str = ""
+    """PNG file to write: the page with the boxes that the model wrote (ask with <|grounding|> in the prompt)."""
+    temperature: float = 0.0
+    """0: greedy, the most probable token; above 0 tokens are drawn, with logits divided by it."""
+    top_p: float = 1.0
+    """Tokens are drawn from the most probable ones that together have this probability."""
+    seed: int = 0
+    """Seed of the drawing of tokens."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature < 0:
+            raise ConfigError(f"temperature={self.temperature} is not possible; 0 is greedy, above 0 draws.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p={self.top_p} is not possible; it must be above 0 and at most 1.")
 
 
 def at_least(least: int, **values: int) -> None:

@@ -24,6 +24,7 @@ from evaluation.predictions import Prediction, PredictionFile, Question
 from evaluation.questions import Case, Samples
 from model.deepseek_ocr import DeepseekOCR
 from model.generate import Generation, RepetitionBan, generate
+from model.sampling import Sampling
 from model.tokenizer import Tokenizer
 from model.views import open_image, resolution_mode, view_plan
 
@@ -53,8 +54,15 @@ class Reader:
             raise ConfigError(str(error)) from error
         return cls(loaded.eval(), tokenizer, decoding)
 
-    def answer(self, prompts: list[str], images: list[list[Image]], mode: str) -> list[Generation]:
-        """Greedy answers to one batch; one list of images per prompt."""
+    def answer(
+        self,
+        prompts: list[str],
+        images: list[list[Image]],
+        mode: str,
+        sampling: Sampling | None = None,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> list[Generation]:
+        """Answers to one batch, greedy unless sampled; one list of images per prompt. See `model.generate`."""
         return generate(
             self.model,
             self.tokenizer,
@@ -64,6 +72,8 @@ class Reader:
             max_new_tokens=self.decoding.max_new_tokens,
             repetition_ban=self.repetition_ban,
             batch_size=len(prompts),
+            sampling=sampling,
+            on_text=on_text,
         )
 
     @property

@@ -16,7 +16,9 @@ from evaluation.predictions import Prediction
 from evaluation.questions import Benchmark
 from evaluation.tasks import field_figures, word_figures
 
-POOL_FROM = 2_000  # samples below which starting processes costs more than it gives
+POOL_FROM = 10.0  # seconds of work below which starting processes costs more than it gives
+_SECONDS = {"chart": 0.08, "omnidocbench": 0.1}  # about what one sample takes; every other task:
+_SECONDS_ELSE = 0.004
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class Scored:
 
 def score_jobs(jobs: Sequence[Job], version: str, workers: int) -> list[Scored]:
     """Scores in order; on `workers` processes where there is enough to do."""
-    if workers < 2 or len(jobs) < POOL_FROM:
+    expected = sum(_SECONDS.get(job.task, _SECONDS_ELSE) for job in jobs)
+    if workers < 2 or expected < POOL_FROM:
         return [score_job(job, version) for job in jobs]
     # Spawned, not forked: this process may hold torch's threads.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(score_job, jobs, [version] * len(jobs), chunksize=64))
+        return list(pool.map(score_job, jobs, [version] * len(jobs), chunksize=16))
 
 
 def score_job(job: Job, version: str) -> Scored:
@@ -66,10 +69,11 @@ def score_job(job: Job, version: str) -> Scored:
         "normalised_edit_distance": (own.normalised_edit_distance, 1.0),
         "exact_match": (float(own.exact), 1.0),
         **word_figures(job.task, text, truth, job.benchmark.fox_compat),
-        **field_figures(job.task, raw, job.truth),
         **_health(job, raw),
     }
-    if job.benchmark.page is not None:
+    if job.benchmark.page is None:
+        contributions |= field_figures(job.task, raw, job.truth)
+    else:
         contributions |= page_figures(text, job.benchmark.page)
     if job.prediction is None:
         contributions = {name: _worst(name, part) for name, part in contributions.items()}

@@ -1,15 +1,16 @@
 """Which figures apply to which task, and what one sample contributes to them.
 
 Every task has the text figures. Charts, molecules and plane figures add those of their field; all others add
-word figures, and box figures where the truth holds boxes. What cannot be read in a prediction is wrong and
-counted as malformed. Where the truth itself is not of the task's format (a caption under the name of a chart),
-the field's figures do not apply.
+word figures, and figures of boxes, displayed formulas and tables where the truth holds such. What cannot be read
+in a prediction is wrong and counted as malformed. Where the truth itself is not of the task's format (a caption
+under the name of a chart), the field's figures do not apply.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from evaluation.benchmarks.omnidocbench_score import part_figures
 from evaluation.figures import Contribution
 from evaluation.metrics import chemistry, grounding, words
 from evaluation.metrics.charts import TOLERANCES, average_precision, score_chart
@@ -32,7 +33,8 @@ def field_figures(task: str, prediction: str, truth: str) -> dict[str, Contribut
             return _means(scorer(prediction, truth))
         except (TableError, MoleculeError, FigureError):
             return {}
-    return _means(_boxes(prediction, truth)) if BOX_MARK in truth else {}
+    boxes = _means(_boxes(prediction, truth)) if BOX_MARK in truth else {}
+    return {**boxes, **part_figures(prediction, truth)}
 
 
 def word_figures(task: str, prediction: str, truth: str, fox_compat: bool = False) -> dict[str, Contribution]:

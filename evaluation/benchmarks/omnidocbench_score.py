@@ -58,6 +58,13 @@ def page_figures(prediction: str, record: Mapping[str, Any]) -> dict[str, Contri
     }
 
 
+def part_figures(prediction: str, truth: str) -> dict[str, Contribution]:
+    """Formula and table figures of two Markdown texts, for pages of our own."""
+    parts = predicted_page(truth)
+    true, predicted = TruePage([], parts.formulas, parts.tables), predicted_page(prediction)
+    return {**_formula_figures(predicted, true), **_table_figures(predicted, true)}
+
+
 def match_blocks(predicted: Sequence[str], true: Sequence[str]) -> list[Group]:
     """Groups of blocks of two lists of comparable texts; everything else is unmatched."""
     groups = [Group([t], [p]) for p, t in assigned(predicted, true, MATCHED_BELOW)]

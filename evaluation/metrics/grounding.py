@@ -1,8 +1,9 @@
 """Boxes in an answer: `<|ref|>label<|/ref|><|det|>[[x1, y1, x2, y2], ...]<|/det|>`, matched by overlap.
 
-Coordinates are the model's bins, 0 to 999 from the left and from the top. Boxes with the same label are
-assigned one to one so that the sum of their intersections over union (IoU) is largest. F1 counts the assigned
-pairs with an IoU of 0.5 or more; the mean IoU is over the true boxes, an unmatched one counting 0.
+The markup is read by `data_engine.markup`, span by span, so that one wrong span does not spoil the rest. Boxes
+with the same label are assigned one to one so that the sum of their intersections over union (IoU) is largest.
+F1 counts the assigned pairs with an IoU of 0.5 or more; the mean IoU is over the true boxes, an unmatched one
+counting 0.
 """
 
 from __future__ import annotations
@@ -13,21 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from data_engine.markup import GridBox, parse_grounded
 from evaluation.metrics.words import Overlap, overlap
 
 IOU_THRESHOLD = 0.5
 MAX_BOXES = 5_000
 
-_SPAN = re.compile(r"<\|ref\|>(.*?)<\|/ref\|>\s*<\|det\|>(.*?)<\|/det\|>", re.DOTALL)
-_BOX = re.compile(r"\[\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*,\s*(\d{1,5})\s*\]")
-_BOXES = re.compile(rf"\s*\[\s*{_BOX.pattern}(?:\s*,\s*{_BOX.pattern})*\s*\]\s*")
+_SPAN = re.compile(r"<\|ref\|>.*?<\|/det\|>", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Box:
     label: str
-    corners: tuple[int, int, int, int]
-    """x1, y1, x2, y2 with x1 <= x2 and y1 <= y2."""
+    corners: GridBox
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,15 @@ def read_boxes(text: str) -> tuple[list[Box], int]:
     """The boxes of an answer and the number of spans whose coordinates cannot be read."""
     boxes: list[Box] = []
     malformed = 0
-    for label, coordinates in _SPAN.findall(text):
-        found = [_box(label.strip(), corners) for corners in _BOX.findall(coordinates)]
-        whole = [box for box in found if box is not None]
-        if not _BOXES.fullmatch(coordinates) or len(whole) < len(found) or len(boxes) >= MAX_BOXES:
+    for span in _SPAN.findall(text):
+        try:
+            blocks = parse_grounded(span)
+        except (ValueError, RecursionError):
+            blocks = []
+        if not blocks or len(boxes) >= MAX_BOXES:
             malformed += 1
-        else:
-            boxes += whole
-    return boxes, malformed
+        boxes += [Box(block.label.strip(), corners) for block in blocks for corners in block.boxes]
+    return boxes[:MAX_BOXES], malformed
 
 
 def score_grounding(prediction: str, truth: str) -> GroundingScore:
@@ -80,8 +80,3 @@ def iou(predicted: list[Box], true: list[Box]) -> np.ndarray:
     areas = [(boxes[..., 2:] - boxes[..., :2]).prod(axis=-1) for boxes in (left, right)]
     union = areas[0] + areas[1] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def _box(label: str, corners: tuple[str, ...]) -> Box | None:
-    x1, y1, x2, y2 = (int(corner) for corner in corners)
-    return Box(label, (x1, y1, x2, y2)) if x1 <= x2 and y1 <= y2 else None

@@ -14,10 +14,11 @@ import pytest
 from data_engine.command_line import ConfigError, compose
 from data_engine.dataset import open_datasets
 from evaluation import predict
-from evaluation.command import evaluate, read_page
+from evaluation.command import evaluate
 from evaluation.config import EvaluationConfig, ReadConfig
 from evaluation.predictions import read_predictions
 from evaluation.questions import Modes, cases_of
+from evaluation.read import read_page
 from model.views import open_image
 from tests.evaluation.conftest import MODE, make_dataset, png
 
@@ -188,7 +189,9 @@ def test_reading_one_page_prints_its_text(checkpoint: Path, tmp_path: Path) -> N
     config = compose(
         ReadConfig, [f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}", "max_new_tokens=3"]
     )
-    assert result.stdout == read_page(config) + "\n"
+    pieces: list[str] = []
+    assert result.stdout == read_page(config, pieces.append) + "\n"
+    assert result.stdout == "".join(pieces) + "\n"
 
 
 def without_times(path: Path) -> object:
@@ -325,7 +328,7 @@ def test_a_page_that_is_none_is_refused(
     if content is not None:
         page.write_bytes(content)
     with pytest.raises(ConfigError, match=sentence):
-        read_page(compose(ReadConfig, [f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}"]))
+        read_page(compose(ReadConfig, [f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}"]), print)
 
 
 def test_help_lists_every_key_of_both_commands() -> None:

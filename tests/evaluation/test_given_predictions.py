@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from evaluation.tables import Table, latex, markdown
 from tests.evaluation.conftest import png
 from tests.evaluation.metrics.test_charts import CHART
 from tests.evaluation.metrics.test_geometry import FIGURE
+from tests.evaluation.test_predictions import ANSWER
 
 TRUTHS = {"chart": CHART, "chemistry": "CCO", "geometry": FIGURE}
 RIGHT = {
@@ -114,7 +116,7 @@ def test_missing_and_duplicate_predictions_are_named_and_wrong(figures_data: Pat
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("p.jsonl", '{"dataset": "chart", "key": "page-0", "text": ""}\n', "1 of its 1 predictions, such as chart/page-0"),
+        ("p.jsonl", '{"dataset": "chart", "key": "page-0", "text": ""}\n', "predictions, such as chart/page-0"),
         ("p.jsonl", '{"dataset": "page", "key": "chart-0", "text": ""}\n', "of other data"),
         ("p.jsonl", '{"key": "chart-0", "text": ""}\n', "line 1: needs the texts key, text and"),
         ("p.jsonl", '{"dataset": "chart", "key": "chart-0", "text": "", "seconds": "1"}\n', "seconds=1 is not"),
@@ -165,10 +167,11 @@ def test_two_evaluations_are_compared(figures_data: Path, tmp_path: Path) -> Non
         "better"
     }
     assert chart["malformed"]["difference"]["value"] == -1
+    assert "Comparison: chart" in (tmp_path / "compared" / "index.html").read_text()
+    arguments.append("steps=[score]")
     run(*arguments, f"compare={tmp_path / 'right-out'}")
     same = read_scores(tmp_path / "compared")["comparison"]["datasets"]["chart"]
     assert {figure["verdict"] for figure in same.values()} == {"undecided"}
-    assert "Comparison: chart" in (tmp_path / "compared" / "index.html").read_text()
     with pytest.raises(ConfigError, match="has other samples"):
         run(*arguments, "samples=2", f"compare={tmp_path / 'wrong-out'}")
     with pytest.raises(ConfigError, match="does not exist"):
@@ -197,6 +200,21 @@ def test_predictions_of_our_own_file_can_be_given(figures_data: Path, tmp_path: 
     assert figures["truncation"]["value"] == 1
 
 
+def test_pages_of_our_own_are_scored_by_boxes_tables_and_formulas() -> None:
+    truth = (
+        "<|ref|>title<|/ref|><|det|>[[0, 0, 500, 100]]<|/det|>\n# A title\n\n"
+        "<|ref|>equation<|/ref|><|det|>[[0, 200, 500, 300]]<|/det|>\n\\[a = b\\]\n\n"
+        "<|ref|>table<|/ref|><|det|>[[0, 400, 500, 600]]<|/det|>\n"
+        "<table><tr><td>1</td><td>2</td></tr></table>"
+    )
+    answer = replace(ANSWER, text=truth.replace("[[0, 200,", "[[0, 999,").replace("<td>2", "<td>3"))
+    for version in ("raw", "released"):
+        figures = score_job(Job("document", truth, answer), version).contributions
+        assert figures["box_mean_iou"] == (pytest.approx(2 / 3), 1)
+        assert figures["malformed"] == (1, 1)  # a box whose bottom is above its top
+        assert (figures["teds"], figures["formula_edit"]) == ((pytest.approx(3 / 4), 1), (0, 1))
+
+
 def test_a_missing_answer_is_wrong_even_where_nothing_was_to_be_read() -> None:
     contributions = score_job(Job("page", "", None), "raw").contributions
     assert contributions["exact_match"] == contributions["word_f1"] == (0, 1)
@@ -205,7 +223,7 @@ def test_a_missing_answer_is_wrong_even_where_nothing_was_to_be_read() -> None:
 
 @pytest.mark.slow
 def test_processes_score_as_one_does() -> None:
-    jobs = [Job("chart", CHART.replace("10", str(i)), None) for i in range(2_100)]
+    jobs = [Job("chart", CHART.replace("10", str(i)), None) for i in range(150)]
     assert score_jobs(jobs, "raw", 2) == score_jobs(jobs, "raw", 1)
 
 

@@ -60,7 +60,15 @@ def test_known_groundings() -> None:
 
 @pytest.mark.parametrize(
     "coordinates",
-    ["[[1, 2, 3]]", "[[a, b, c, d]]", "[[5, 5, 1, 1]]", "", "[[1, 2, 3, 4], x]", "__import__('os')"],
+    [
+        "[[1, 2, 3]]",
+        "[[a, b, c, d]]",
+        "[[5, 5, 1, 1]]",
+        "",
+        "[[1, 2, 3, 4], x]",
+        "__import__('os')",
+        "[" * 100_000,
+    ],
 )
 def test_boxes_that_cannot_be_read_are_counted_as_wrong(coordinates: str) -> None:
     text = f"<|ref|>text<|/ref|><|det|>{coordinates}<|/det|>"
