@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 
 from model.activations import head_working_bytes
@@ -115,7 +116,15 @@ class MemoryModel:
 
     def __call__(self, stage: int, start: int, stop: int) -> float:
         """Bytes of the stage that holds layers [start, stop)."""
-        return self.stage(stage, start, stop).total
+        key = stage, start, stop
+        if key not in self._totals:
+            self._totals[key] = self.stage(stage, start, stop).total
+        return self._totals[key]
+
+    @cached_property
+    def _totals(self) -> dict[tuple[int, int, int], float]:
+        """What was asked for already: automatic cuts ask for the same stages again and again."""
+        return {}
 
     def cut(self, bounds: Sequence[int]) -> list[Memory]:
         return [self.stage(number, *held) for number, held in enumerate(pairwise(bounds))]
