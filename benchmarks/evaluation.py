@@ -121,6 +121,12 @@ def main(arguments: list[str]) -> None:
     truths = [table(10, 6, generator) for _ in range(tables)]
     read = [(misread_table(truth, generator), truth) for truth in truths]
     timed(f"{tables} tables of 10 x 6, TEDS and TEDS-S, {workers} processes", pooled(read, workers), tables)
+    others = [(table(10, 6, generator), truth) for truth in truths[: max(1, tables // 10)]]
+    timed(
+        f"{len(others)} unrelated tables of 10 x 6 (apted), {workers} processes",
+        pooled(others, workers),
+        len(others),
+    )
     timed(f"{tables} charts: SCRM and RMS alone, 1 process", each(score_chart, read), tables)
     smiles = [("CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CC(C)Cc1ccc(cc1)[C@H](C)C(=O)O")] * tables
     timed(f"{tables} molecules, 1 process", each(score_molecule, smiles), tables)

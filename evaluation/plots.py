@@ -33,22 +33,22 @@ def _figures(datasets: Mapping[str, Mapping[str, Any]]) -> str:
         if figure.is_share and any(name in score["figures"] for score in datasets.values())
     ]
     rows = [(name, data) for name in names for data, score in datasets.items() if name in score["figures"]]
-    figure = Figure(figsize=(8.5, 1.0 + HEIGHT_PER_FIGURE * len(rows)), layout="constrained")
+    height = 0.9 + HEIGHT_PER_FIGURE * len(rows)
+    figure = Figure(figsize=(8.5, height))
+    figure.subplots_adjust(left=0.42, right=0.98, bottom=0.6 / height, top=1 - 0.1 / height)
     axes = figure.add_subplot()
-    colour = {data: COLOURS[k % len(COLOURS)] for k, data in enumerate(datasets)}
-    labels = []
-    for place, (name, data) in enumerate(rows):
-        found = datasets[data]["figures"][name]
-        labels.append(f"{FIGURES[name].title}, {data}")
-        if found["value"] is not None:
-            axes.plot(
-                [100 * found["low"], 100 * found["high"]],
-                [place, place],
-                color=colour[data],
-                linewidth=3,
-                alpha=0.4,
-            )
-            axes.plot([100 * found["value"]], [place], "o", color=colour[data], markersize=4)
+    labels = [f"{FIGURES[name].title}, {data}" for name, data in rows]
+    for number, (data, score) in enumerate(datasets.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        places = [place for place, row in enumerate(rows) if row[1] == data]
+        found = [(place, score["figures"][rows[place][0]]) for place in places]
+        found = [(place, interval) for place, interval in found if interval["value"] is not None]
+        y = [place for place, _ in found]
+        low, value, high = (
+            [100 * interval[key] for _, interval in found] for key in ("low", "value", "high")
+        )
+        axes.hlines(y, low, high, color=colour, linewidth=3, alpha=0.4)
+        axes.plot(value, y, "o", color=colour, markersize=4)
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(-1, 101)
@@ -60,7 +60,7 @@ def _figures(datasets: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _compression(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     """Figure 1(a) of the paper: precision against text tokens per vision token, measured and published."""
-    figure = Figure(figsize=(6.5, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.5, 4.0))
     axes = figure.add_subplot()
     for place, mode in enumerate(fox.MODES):
         paper = [(row[2 * place + 1], 100 * row[2 * place]) for row in fox.PAPER.values()]

@@ -4,10 +4,11 @@ import functools
 import random
 
 import pytest
+from apted import APTED
 from rapidfuzz.distance import Levenshtein
 
 from evaluation.metrics.table_tree import Node, TableError, grid, read_table
-from evaluation.metrics.teds import score_table, teds, tree_edit_distance
+from evaluation.metrics.teds import _Costs, _Labelled, score_table, teds, tree_edit_distance
 
 Frozen = tuple[tuple[str, int, int], str, tuple]  # label, text, children
 
@@ -59,6 +60,20 @@ def test_the_tree_edit_distance_equals_brute_force() -> None:
         assert tree_edit_distance(left, right) == pytest.approx(brute_force(left, right))
         expected = 1 - brute_force(left, right) / max(left.size(), right.size())
         assert teds(left, right) == pytest.approx(expected)
+
+
+def test_where_the_bounds_meet_they_are_what_apted_says() -> None:
+    generator = random.Random(3)
+    for _ in range(15):
+        rows = [[str(generator.randrange(10**4)) for _ in range(3)] for _ in range(4)]
+        read = [[cell.replace("1", generator.choice("17")) for cell in row] for row in rows]
+        del read[generator.randrange(4)][generator.randrange(3)]
+        for texts in (True, False):
+            left, right = (_Labelled(read_table(html(table)), texts) for table in (read, rows))
+            expected = float(APTED(left, right, _Costs(left, right)).compute_edit_distance())
+            assert tree_edit_distance(read_table(html(read)), read_table(html(rows)), texts) == pytest.approx(
+                expected
+            )
 
 
 def html(rows: list[list[str]]) -> str:
