@@ -118,9 +118,7 @@ class DocumentRenderer(Renderer):
         options = self._options
         script = SCRIPTS[stream.choice(options.languages)]
         family = stream.weighted({name: _FAMILY_WEIGHTS[name] for name in script.families})
-        pixels = (
-            math.floor(2 * stream.uniform(*self._font_pixels)) / 2
-        )  # few enough sizes to keep their glyphs
+        pixels = float(round(stream.uniform(*self._font_pixels)))  # whole: skia keeps glyphs of few sizes
         colored = stream.chance(options.color)
         ink, light = stream.integer(0, 55), stream.integer(236, 255)
         heading_color = [stream.integer(0, 140) if colored else ink for _ in range(3)]

@@ -77,7 +77,7 @@ class BlockMaker:
             "color": style.ink,
             **changes,
         }
-        pixels = round(2 * scale * style.pixels) / 2
+        pixels = float(round(scale * style.pixels))
         right_to_left = style.script.right_to_left
         return self._typesetter.paragraph(
             text, style.family, pixels, width, right_to_left=right_to_left, **values
@@ -133,7 +133,7 @@ class BlockMaker:
         """A displayed formula, sometimes with its number; None when the column is too narrow for it."""
         style, stream = self._style, self._stream
         formula = random_formula(stream)
-        drawing = formula.draw(round(2.2 * style.pixels) / 2)
+        drawing = formula.draw(round(1.1 * style.pixels))
         latex, number = formula.latex(), None
         if stream.chance(0.3):
             self._counts["equation"] += 1

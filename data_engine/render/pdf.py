@@ -148,14 +148,18 @@ class PdfRenderer(Renderer):
             pixels = pixels[..., 0]
         # Most pages are gray: a third of the samples to compress, and one channel to degrade.
         if pixels.ndim == 3 and _is_gray(pixels):
-            pixels = pixels[..., 0]
-        pixels = np.ascontiguousarray(pixels)
+            pixels = cv2.extractChannel(pixels, 1)
+        pixels = np.array(
+            pixels, order="C"
+        )  # the bitmap is given back: its memory must not be looked at again
         bitmap.close()
         return pixels, width, height
 
 
 def _is_gray(pixels: np.ndarray) -> bool:
-    red, green, blue = (cv2.extractChannel(pixels, channel) for channel in range(3))
+    """Whether nothing in an RGB picture has a colour; every second row is looked at."""
+    rows = pixels[::2]
+    red, green, blue = (cv2.extractChannel(rows, channel) for channel in range(3))
     return cv2.norm(red, green, cv2.NORM_INF) <= 2 and cv2.norm(green, blue, cv2.NORM_INF) <= 2
 
 

@@ -198,7 +198,7 @@ def _text_block(rows: list[Row]) -> TextBlock:
 def _table_at(rows: list[Row], start: int) -> list[list[str]] | None:
     """The cells of the table that begins at a row, one list per row; None when there is none."""
     end = start
-    while end < len(rows) and len(rows[end].pieces) > 1:
+    while end < len(rows) and len(rows[end].pieces) > 1 and not _is_list_item(rows[end]):
         if end > start and rows[end].top - rows[end - 1].bottom > 1.6 * rows[end].size:
             break
         end += 1
@@ -208,6 +208,11 @@ def _table_at(rows: list[Row], start: int) -> list[list[str]] | None:
             return [_cells(row, columns) for row in rows[start:end]]
         end -= 1
     return None
+
+
+def _is_list_item(row: Row) -> bool:
+    """A mark and, behind a wide gap, its text."""
+    return len(row.pieces) == 2 and _MARK.fullmatch(row.pieces[0].text) is not None
 
 
 def _columns(rows: list[Row]) -> list[tuple[float, float]] | None:
@@ -229,9 +234,6 @@ def _columns(rows: list[Row]) -> list[tuple[float, float]] | None:
 def _is_table(rows: list[Row], columns: list[tuple[float, float]]) -> bool:
     if len(columns) < 2 or (len(columns) == 2 and len(rows) < 3):
         return False
-    first = [piece.text for row in rows for piece in row.pieces if _column_of(piece, columns) == 0]
-    if len(columns) == 2 and all(_MARK.fullmatch(text) for text in first):
-        return False  # a list
     fills = [
         piece.width / (columns[place + 1][0] - columns[place][0])
         for row in rows

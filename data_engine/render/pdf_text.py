@@ -21,7 +21,7 @@ HYPHENS = "\ufffe\x02\xad"  # pdfium's marks for a hyphen that a line break put 
 # A line ends at a line break, or at pdfium's mark for a hyphen, after which it writes no line break.
 _LINE = re.compile("[^\r\n\ufffe\x02]+[\ufffe\x02]?")
 # Forms of letters that fonts name by mistake or for setting: radicals, ligatures, joined Arabic letters.
-_FORMS = re.compile("[\u2f00-\u2fd5\ufb00-\ufb06\ufb50-\ufdff\ufe70-\ufefc]+")
+_FORMS = re.compile("[\u2e80-\u2fd5\ufb00-\ufb06\ufb50-\ufdff\ufe70-\ufefc]+")
 _CONTROL = re.compile("[\x00-\x01\x03-\x08\x0b-\x1f\x7f]")
 _FORCE_BOLD = 1 << 18  # a flag of the font descriptor (ISO 32000, 9.8.2)
 _BOLD = re.compile(rb"bold|black|heavy|semibold|demi|cmbx|-bd", re.IGNORECASE)

@@ -171,7 +171,7 @@ def test_a_page_too_small_for_any_block_is_skipped() -> None:
     assert reasons <= {"no block fits on the page"}
 
 
-GOLDEN = "925a74bf6521f7b8"
+GOLDEN = "0c5c1bbe1c3fabc3"
 
 
 @needs_assets
