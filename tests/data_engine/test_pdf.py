@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -271,4 +272,6 @@ def test_documents_printed_to_pdf_are_read_back(tmp_path: Path, language: str) -
         found = "".join("".join(block.text for block in parse_grounded(rendered.response)).split())
         likeness.append(Levenshtein.normalized_similarity(expected, found))
     renderer.close()
-    assert min(likeness) > 0.9, likeness
+    assert median(likeness) > 0.96, likeness
+    # pdfium turns "1." of a right-to-left line into ".1", and a table there may come as text.
+    assert min(likeness) > (0.75 if language in ("he", "ar") else 0.93), likeness
