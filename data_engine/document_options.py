@@ -166,10 +166,14 @@ class PdfOptions:
     """Larger files are skipped."""
 
     def __post_init__(self) -> None:
-        in_range("options.grounding", self.grounding, 0, 1)
-        in_range("options.size", self.size, 64, 8192)
-        in_range("options.least_characters", self.least_characters, 1, 100_000)
-        in_range("options.largest_megabytes", self.largest_megabytes, 0.001, 100_000)
+        limits = {
+            "grounding": (0, 1),
+            "size": (64, 8192),
+            "least_characters": (1, 100_000),
+            "largest_megabytes": (0.001, 100_000),
+        }
+        for key, (low, high) in limits.items():
+            in_range(f"options.{key}", getattr(self, key), low, high)
         check_jpeg_quality(self.jpeg_quality)
 
 
