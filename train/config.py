@@ -23,18 +23,18 @@ from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import END, Mixture, Phase
 from train.data.modes import ModeShares
 from train.data.splitting import TOO_LONG
+from train.settings import (
+    CheckpointPlan,
+    Evaluation,
+    Logging,
+    Lora,
+    OptimizerSettings,
+    require,
+)
 
 PRECISIONS = ("fp32", "bf16")
-SCHEDULES = ("constant", "cosine", "step")
 CUTS = ("paper", "balanced", "auto")
 ARCHITECTURES = ("encoder_lm", "deepseek_ocr")
-WANDB_MODES = ("disabled", "offline", "online")
-
-
-def require(condition: bool, sentence: str) -> None:
-    """Raise `ConfigError` with this one sentence unless the condition holds."""
-    if not condition:
-        raise ConfigError(sentence)
 
 
 @dataclass
@@ -128,89 +128,6 @@ class Parallelism:
 
 
 @dataclass
-class OptimizerSettings:
-    """AdamW and its learning-rate schedule."""
-
-    learning_rate: float = 1e-3
-    """Highest learning rate, reached after warm-up."""
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    """Decay of the first and second moment."""
-    epsilon: float = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: float = 0.01
-    """Decoupled decay of matrices; biases, norms, embeddings and positions are not decayed."""
-    clip: float = 1.0
-    """Largest norm of the gradient over all stages; 0 turns clipping off."""
-    schedule: str = "cosine"
-    """`constant`, `cosine` (to `final_ratio` at the last step) or `step` (times `step_factor` at milestones)."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises linearly."""
-    final_ratio: float = 0.1
-    """Cosine: learning rate at the last step, as a share of the highest."""
-    milestones: list[float] = field(default_factory=list)
-    """Step schedule: where the rate falls, as shares of `steps` (0.5 = half-way)."""
-    step_factor: float = 0.1
-    """Step schedule: factor applied at every milestone."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.schedule in SCHEDULES,
-            f"optimizer.schedule={self.schedule} is unknown; choose one of {', '.join(SCHEDULES)}.",
-        )
-        require(self.learning_rate > 0, f"optimizer.learning_rate={self.learning_rate} must be positive.")
-        require(
-            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            f"optimizer.betas={self.betas} must be two numbers from 0 up to, not including, 1.",
-        )
-        require(self.clip >= 0, f"optimizer.clip={self.clip} must be 0 (off) or positive.")
-        require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative.")
-        require(
-            0 <= self.final_ratio <= 1, f"optimizer.final_ratio={self.final_ratio} must lie between 0 and 1."
-        )
-        require(
-            all(0 < share < 1 for share in self.milestones) and self.milestones == sorted(self.milestones),
-            f"optimizer.milestones={self.milestones} must be rising shares of the run between 0 and 1.",
-        )
-
-
-@dataclass
-class CheckpointPlan:
-    """When the run saves itself and what it keeps."""
-
-    every: int = 200
-    """Steps between checkpoints; the last step is always saved."""
-    keep_last: int = 2
-    """Newest checkpoints kept."""
-    keep_every: int = 0
-    """Also keep checkpoints at multiples of this step; 0 keeps none of them."""
-
-    def __post_init__(self) -> None:
-        require(self.every > 0, f"checkpoint.every={self.every} must be positive.")
-        require(
-            self.keep_last >= 1, f"checkpoint.keep_last={self.keep_last} must keep at least 1 checkpoint."
-        )
-
-
-@dataclass
-class Logging:
-    """What is written while the run goes on."""
-
-    every: int = 10
-    """Steps between two lines of metrics.jsonl and log.txt."""
-    wandb: str = "offline"
-    """`disabled`, `offline` (files in RUN/wandb, no account, no network) or `online`."""
-    project: str = "deepseek-ocr"
-    """wandb project."""
-
-    def __post_init__(self) -> None:
-        require(self.every > 0, f"logging.every={self.every} must be positive.")
-        require(
-            self.wandb in WANDB_MODES,
-            f"logging.wandb={self.wandb} is unknown; choose one of {', '.join(WANDB_MODES)}.",
-        )
-
-
-@dataclass
 class TrainConfig:
     """One run of either training stage, or one of the actions beside it (tokenizer, export, plan, data_report)."""
 
@@ -232,8 +149,15 @@ class TrainConfig:
     """Packed sequences per step and data-parallel replica."""
     precision: str = "fp32"
     """`fp32`, or `bf16` with fp32 master weights and fp32 gradient accumulation."""
+    checkpoint_activations: list[str] = field(default_factory=list)
+    """Checkpoint-name prefixes whose blocks are computed again in the backward pass instead of kept: less memory, about
+    a third more computation. E.g. [model.vision_model, model.layers], or [model.layers.0] for one layer."""
+    compile: bool = False
+    """Let torch.compile fuse each block of the encoders and the decoder; the first step takes minutes."""
     freeze: list[str] = field(default_factory=list)
     """Checkpoint-name prefixes whose parameters stay as they are, e.g. [model.sam_model]."""
+    lora: Lora = field(default_factory=Lora)
+    """Low-rank adapters; everything else stays as it is."""
     model: ModelChoice = field(default_factory=ModelChoice)
     """Which model, at which sizes."""
     sequence: SequenceShape = field(default_factory=SequenceShape)
@@ -265,6 +189,8 @@ class TrainConfig:
     """When to save and what to keep."""
     logging: Logging = field(default_factory=Logging)
     """Metrics and wandb."""
+    evaluate: Evaluation = field(default_factory=Evaluation)
+    """Held-out loss and a reading test while the run goes on."""
     prefetch: int = 2
     """Steps of packed data that the first stage prepares ahead."""
     workers: int = 0
@@ -320,6 +246,11 @@ class TrainConfig:
         require(
             self.too_long in TOO_LONG,
             f"too_long={self.too_long} is unknown; choose one of {', '.join(TOO_LONG)}.",
+        )
+        require(
+            not (self.lora.rank or self.evaluate.read) or self.model.architecture == "deepseek_ocr",
+            f"{'lora.rank' if self.lora.rank else 'evaluate.read'} is for model.architecture=deepseek_ocr, not for "
+            f"{self.model.architecture}; set it to 0.",
         )
         self.data_mixture()
         self.resolution_modes()

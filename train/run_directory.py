@@ -37,7 +37,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 _MAY_DIFFER = (
     "data", "run", "tokenizer", "init", "out", "steps", "micro_batches", "parallel", "checkpoint", "logging",
     "prefetch", "workers", "damage", "timeout", "export", "plan", "data_report", "data_parallel",
-    "vocab_size", "mixture", "gpu", "gpu_teraflops", "gpu_memory", "efficiency", "corpus_tokens", "tokens_per_day",
+    "vocab_size", "mixture", "evaluate", "checkpoint_activations", "compile", "gpu", "gpu_teraflops", "gpu_memory",
+    "efficiency", "corpus_tokens", "tokens_per_day",
 )  # fmt: skip
 
 
@@ -79,7 +80,9 @@ class RunDirectory:
             return
         if not self.path.is_dir():
             raise ConfigError(f"run={self.path} is a file; give a directory.")
-        before, now = _identity(self.read_config()), _identity(dataclasses.asdict(config))
+        # A key that did not exist when the run began had its default.
+        before = _identity(dataclasses.asdict(TrainConfig())) | _identity(self.read_config())
+        now = _identity(dataclasses.asdict(config))
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if changed:
             key = changed[0]
