@@ -23,14 +23,8 @@ from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import END, Mixture, Phase
 from train.data.modes import ModeShares
 from train.data.splitting import TOO_LONG
-from train.settings import (
-    CheckpointPlan,
-    Evaluation,
-    Logging,
-    Lora,
-    OptimizerSettings,
-    require,
-)
+from train.run_settings import CheckpointPlan, GuardSettings, Logging, ProfileSettings, check_ranges
+from train.settings import Evaluation, Lora, OptimizerSettings, require
 
 PRECISIONS = ("fp32", "bf16")
 CUTS = ("paper", "balanced", "auto")
@@ -199,6 +193,15 @@ class TrainConfig:
     """What becomes of samples that cannot be used."""
     timeout: float = 600.0
     """Seconds after which a silent neighbour counts as lost."""
+    watchdog: float = 0.0
+    """Seconds that reading, a step or a save may take before its process writes all stacks to RUN/stacks and ends; 0:
+    twice `timeout`. Up to the end of the first step ten times as long."""
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    """What happens to a step whose loss or gradient norm jumps."""
+    skip_steps: list[Any] = field(default_factory=list)
+    """Ranges of steps, counted as in the log and both ends included, whose data is passed over: [[1200,1210]]."""
+    profile: ProfileSettings = field(default_factory=ProfileSettings)
+    """Which steps torch's profiler records."""
     export: bool = False
     """Action: write the run's last checkpoint to `out` in the released layout."""
     plan: bool = False
@@ -238,6 +241,8 @@ class TrainConfig:
         require(self.prefetch > 0, f"prefetch={self.prefetch} must be at least 1 step.")
         require(self.workers >= 0, f"workers={self.workers} must be 0 (a thread) or a number of processes.")
         require(self.timeout > 0, f"timeout={self.timeout} must be a positive number of seconds.")
+        require(self.watchdog >= 0, f"watchdog={self.watchdog} must be 0 or a positive number of seconds.")
+        check_ranges("skip_steps", self.skip_steps)
         require("default" in self.modes, f"modes={self.modes} lacks the key `default`.")
         require(
             self.optimizer.warmup_steps < self.steps,

@@ -36,7 +36,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 # checkpoint and the loader check it themselves (data and tokenizer by fingerprint, packs per step).
 _MAY_DIFFER = (
     "data", "run", "tokenizer", "init", "out", "steps", "micro_batches", "parallel", "checkpoint", "logging",
-    "prefetch", "workers", "damage", "timeout", "export", "plan", "data_report", "data_parallel",
+    "prefetch", "workers", "damage", "timeout", "watchdog", "guard", "skip_steps", "profile",
+    "export", "plan", "data_report", "data_parallel",
     "vocab_size", "mixture", "evaluate", "checkpoint_activations", "compile", "gpu", "gpu_teraflops", "gpu_memory",
     "efficiency", "corpus_tokens", "tokens_per_day",
 )  # fmt: skip

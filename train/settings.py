@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from data_engine.errors import ConfigError
 
 SCHEDULES = ("constant", "cosine", "step")
-WANDB_MODES = ("disabled", "offline", "online")
 LORA_TARGETS = ("attention", "shared_experts", "projector")
 """Those of `model.lora.TARGETS`."""
 
@@ -70,43 +69,6 @@ class OptimizerSettings:
         require(
             all(0 < share < 1 for share in self.milestones) and self.milestones == sorted(self.milestones),
             f"optimizer.milestones={self.milestones} must be rising shares of the run between 0 and 1.",
-        )
-
-
-@dataclass
-class CheckpointPlan:
-    """When the run saves itself and what it keeps."""
-
-    every: int = 200
-    """Steps between checkpoints; the last step is always saved."""
-    keep_last: int = 2
-    """Newest checkpoints kept."""
-    keep_every: int = 0
-    """Also keep checkpoints at multiples of this step; 0 keeps none of them."""
-
-    def __post_init__(self) -> None:
-        require(self.every > 0, f"checkpoint.every={self.every} must be positive.")
-        require(
-            self.keep_last >= 1, f"checkpoint.keep_last={self.keep_last} must keep at least 1 checkpoint."
-        )
-
-
-@dataclass
-class Logging:
-    """What is written while the run goes on."""
-
-    every: int = 10
-    """Steps between two lines of metrics.jsonl and log.txt."""
-    wandb: str = "offline"
-    """`disabled`, `offline` (files in RUN/wandb, no account, no network) or `online`."""
-    project: str = "deepseek-ocr"
-    """wandb project."""
-
-    def __post_init__(self) -> None:
-        require(self.every > 0, f"logging.every={self.every} must be positive.")
-        require(
-            self.wandb in WANDB_MODES,
-            f"logging.wandb={self.wandb} is unknown; choose one of {', '.join(WANDB_MODES)}.",
         )
 
 
