@@ -26,6 +26,8 @@ import pypdfium2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data_engine_usual import chrome_chart, pillow_molecule, pyplot_chart, pyplot_figure
+
 from data_engine.document_options import DegradeOptions
 from data_engine.kinds import KINDS
 from data_engine.run import Plan, close_renderer, make_shard
@@ -50,6 +52,11 @@ class Row:
     usual: Callable[[Path, int], None] | None = None
     """The usual way to make the n-th sample, into a directory."""
     usual_name: str = ""
+    usual_samples: int = _USUAL
+    """Per round."""
+    warm_up: int = WARM_UP
+    """Samples before the first that counts. A JavaScript engine compiles for some hundred charts; a worker makes
+    thousands."""
 
 
 def pdftoppm_page(source: Path) -> Callable[[Path, int], None] | None:
@@ -87,7 +94,13 @@ def bare_pdfium(source: Path) -> Callable[[Path, int], None]:
 
 def rows(source: Path | None) -> list[Row]:
     """All rows that can be measured here."""
+    echarts, matplotlib = {"engine": "echarts"}, {"engine": "matplotlib"}
+    chrome = chrome_chart()
     found = [
+        Row("ECharts chart 512 px", "chart", 12.0, echarts, 0.0, chrome, "pyecharts, fresh Chromium", 2, 300),
+        Row("matplotlib chart 512 px", "chart", 50.0, matplotlib, 0.0, pyplot_chart, "pyplot, savefig"),
+        Row("molecule 512 px", "chemistry", 4.0, {}, 0.0, pillow_molecule, "MolToImage, Pillow"),
+        Row("geometry 512 px", "geometry", 1.2, {}, 0.0, pyplot_figure, "pyplot, savefig"),
         Row("synthetic page 792 x 1024, figures by other kinds", "document", 8.0),
         Row("the same without figures", "document", 8.0, {"figures": 0.0}),
         Row("the same, all degraded", "document", None, {"figures": 0.0}, degrade=1.0),
@@ -141,14 +154,10 @@ def measure(row: Row, directory: Path, samples: int, number: int) -> float:
         directory=directory,
         degrade=DegradeOptions(probability=row.degrade),
     )
-    make_shard(_warm(plan), 0)
+    make_shard(replace(plan, shard_samples=row.warm_up, seed=2), 0)
     start = cpu_seconds()
     shard = make_shard(plan, 1 + number)
     return (cpu_seconds() - start) * 1e3 / max(1, shard.record.samples)
-
-
-def _warm(plan: Plan) -> Plan:
-    return replace(plan, shard_samples=WARM_UP, seed=2)
 
 
 def main(arguments: list[str]) -> None:
@@ -166,9 +175,9 @@ def main(arguments: list[str]) -> None:
                 close_renderer()
                 if row.usual is not None:
                     start = cpu_seconds()
-                    for sample in range(_USUAL):
-                        row.usual(Path(scratch), sample)
-                    usual[row.name].append((cpu_seconds() - start) * 1e3 / _USUAL)
+                    for sample in range(row.usual_samples):
+                        row.usual(Path(scratch), number * row.usual_samples + sample)
+                    usual[row.name].append((cpu_seconds() - start) * 1e3 / row.usual_samples)
     print("| kind | bar | median | least | usual way |")
     print("|---|---|---|---|---|")
     for row in chosen:

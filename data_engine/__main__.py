@@ -13,42 +13,61 @@ from data_engine.command import schema_of
 from data_engine.command_line import help_text, run
 from data_engine.dataset import DamagedSampleError, open_datasets
 from data_engine.errors import ConfigError, in_range, one_of
+from data_engine.executors import EXECUTORS
+from data_engine.imports.job import Import, open_import
+from data_engine.imports.options import ImportOptions
 from data_engine.index_run import SKIPPED_NAME, Wishes, index_dataset
+from data_engine.job import Job
 from data_engine.kinds import KINDS
-from data_engine.run import Plan, make_dataset, skipped_report
+from data_engine.look.page import write_look
+from data_engine.ranks import share_of
+from data_engine.repair import repair
+from data_engine.run import WHOLE, Plan, make_dataset, skipped_report
 from data_engine.verify import contact_sheet, verify
 
 DESCRIPTION = """\
 Makes datasets of images and texts, as WebDataset shards with an index and a manifest.
 
   python -m data_engine kind=card samples=20000 seed=1 workers=2 out=data/train/card
+  python -m data_engine import=my_pages.jsonl out=data/train/mine
   python -m data_engine verify=data/train/card
+  python -m data_engine look=data/train
   python -m data_engine index=/data/laion workers=8"""
+_COMMANDS = ("kind", "import_", "verify", "repair", "look", "index", "assets")
 
 
 def options_help() -> str:
     """The options of every kind."""
     parts = []
-    for name, kind in KINDS.items():
-        summary = (kind.options.__doc__ or "").strip().splitlines()[0]
+    kinds = {f"kind={name}": kind.options for name, kind in KINDS.items()}
+    for name, options in {"import=PATH": ImportOptions, **kinds}.items():
+        summary = (options.__doc__ or "").strip().splitlines()[0]
         text = "\n".join(
-            f"  options.{line[2:]}" if line[2:3] != " " else line
-            for line in help_text(kind.options).splitlines()
+            f"  options.{line[2:]}" if line[2:3] != " " else line for line in help_text(options).splitlines()
         )
-        parts.append(f"Options of kind={name}: {summary}\n\n{text}")
+        parts.append(f"Options of {name}: {summary}\n\n{text}")
     return "\n\n".join(parts)
 
 
 def main(command: Any) -> None:
-    chosen = [name for name in ("kind", "verify", "index", "assets") if getattr(command, name) is not None]
+    chosen = [name for name in _COMMANDS if getattr(command, name) is not None]
     if len(chosen) != 1:
         raise ConfigError(
-            "give exactly one of kind=KIND, verify=DIR, index=DIR and assets=fetch (see --help)."
+            "give exactly one of kind=KIND, import=PATH, verify=DIR, repair=DIR, look=DIR, index=DIR and assets=fetch "
+            "(see --help)."
         )
+    in_range("workers", command.workers, 1, 1024)
+    one_of("executor", command.executor, EXECUTORS)
     if command.kind is not None:
         make(command)
+    elif command.import_ is not None:
+        import_own(command)
     elif command.verify is not None:
         check(command.verify, command.sheet)
+    elif command.repair is not None:
+        mend(command)
+    elif command.look is not None:
+        print(f"look at {write_look(command.look, command.out, command.tokenizer)}")
     elif command.index is not None:
         index(command)
     else:
@@ -57,11 +76,8 @@ def main(command: Any) -> None:
 
 
 def make(command: Any) -> None:
-    if command.out is None:
-        raise ConfigError("out is required: give out=DIR, the directory to make.")
+    directory = _out(command)
     in_range("samples", command.samples, 1, 10**9)
-    in_range("workers", command.workers, 1, 1024)
-    in_range("shard_samples", command.shard_samples, 1, 10**6)
     in_range("seed", command.seed, 0, 2**63 - 1)
     plan = Plan(
         kind=command.kind,
@@ -69,17 +85,66 @@ def make(command: Any) -> None:
         samples=command.samples,
         seed=command.seed,
         shard_samples=command.shard_samples,
-        directory=Path(command.out),
+        directory=directory,
         degrade=command.degrade,
     )
-    progress = Progress(command.kind)
-    outcome = make_dataset(plan, command.workers, progress)
+    _make(plan, command)
+
+
+def import_own(command: Any) -> None:
+    wish = Import(
+        source=Path(command.import_),
+        directory=_out(command),
+        options=command.options,
+        format=command.format,
+        prompt=None if command.prompt is None else command.prompt.replace("\\n", "\n"),
+        task=command.task,
+        shard_samples=command.shard_samples,
+    )
+    with open_import(wish, print) as job:
+        _make(job, command)
+
+
+def _out(command: Any) -> Path:
+    if command.out is None:
+        raise ConfigError("out is required: give out=DIR, the directory to make.")
+    in_range("shard_samples", command.shard_samples, 1, 10**6)
+    return Path(command.out)
+
+
+def _make(job: Job, command: Any) -> None:
+    share = WHOLE
+    if command.executor == "ranks":
+        share = share_of(command.rank, command.world, os.environ)
+    elif (command.rank, command.world) != (None, None):
+        raise ConfigError("rank= and world= are for executor=ranks: add it, or leave them out.")
+    progress = Progress(job.kind)
+    outcome = make_dataset(job, command.workers, progress, share, EXECUTORS[command.executor])
     progress.finish()
     for line in skipped_report(outcome.skipped):
         print(line)
     again = f", {outcome.reused_shards} shards were there already" if outcome.reused_shards else ""
+    if outcome.manifest is None:
+        print(f"{job.directory}: the shards of rank {share.rank} of {share.world} are there{again}")
+        print(
+            f"{outcome.missing_shards} shards of others are not; the run that ends last finishes the dataset"
+        )
+        return
     samples, shards = outcome.manifest["samples"], len(outcome.manifest["shards"])
-    print(f"{plan.directory}: {samples} samples in {shards} shards{again}")
+    print(f"{job.directory}: {samples} samples in {shards} shards{again}")
+
+
+def mend(command: Any) -> None:
+    progress = {step: Progress(step, "shards") for step in ("check", "make")}
+    directory = Path(command.repair)
+
+    def tell(step: str, done: int, shards: int) -> None:
+        progress[step](done, shards, 0)
+
+    bad = repair(directory, command.workers, tell, EXECUTORS[command.executor])
+    for problem in bad.values():
+        print(f"made again: {problem}")
+    print(f"{directory}: {'all shards are whole' if not bad else f'{len(bad)} shards were made again'}")
 
 
 def check(directory: str, sheet: str | None) -> None:
@@ -97,7 +162,6 @@ def check(directory: str, sheet: str | None) -> None:
 
 
 def index(command: Any) -> None:
-    in_range("workers", command.workers, 1, 1024)
     prompt = None if command.prompt is None else command.prompt.replace("\\n", "\n")
     wishes = Wishes(command.layout, prompt, command.response, command.task)
     progress = Progress("index", "tars")
@@ -131,7 +195,7 @@ class Progress:
         if self._first is None:
             self._first = done  # what an earlier run made does not count for the rate
         rate = (done - self._first) / max(now - self._start, 1e-9)
-        left = f", {(samples - done) / rate:.0f} s left" if rate > 0 and done < samples else ""
+        left = f", {_duration((samples - done) / rate)} left" if rate > 0 and done < samples else ""
         dropped = f", {skipped} skipped" if skipped else ""
         line = f"{self._kind}: {done}/{samples} {self._unit}, {rate:.0f}/s{left}{dropped}"
         if self._terminal:
@@ -144,6 +208,13 @@ class Progress:
     def finish(self) -> None:
         if self._terminal:
             sys.stderr.write("\n")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def _checked_override(schema: type, argument: str, groups: Mapping[str, list[str
     if field is not None and field.is_text and value not in ("null", "???") and value[:1] not in ("'", '"'):
         # A text is taken as typed: '=', blanks, commas, brackets and leading zeros need no quoting.
         value = _quoted(value)
-    override = f"{sign}{key}{match[3] or ''}{value}"
+    override = f"{sign}{key if field is None else field.attribute}{match[3] or ''}{value}"
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:

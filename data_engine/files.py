@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,8 +20,11 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def temporary_name(path: Path) -> Path:
-    """The name under which `path` is written before it is whole: hidden, and unique to this process."""
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    """The name under which `path` is written before it is whole: hidden, and unique to this process.
+
+    Of all machines, too: on a shared file system two of them may have processes of the same number.
+    """
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 @contextmanager
@@ -66,11 +70,16 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remove_temporaries(directory: Path) -> None:
-    """Remove what killed writers left in `directory`. Only its one owner may call this."""
+def remove_temporaries(directory: Path, names: Iterable[str] | None = None) -> None:
+    """Remove what killed writers left in `directory`: all of it, or of the files that are called `names` and a suffix.
+
+    Only the one owner of the directory, or of these files, may call this.
+    """
+    owned = None if names is None else set(names)
     for path in directory.glob(f".*{TEMPORARY_SUFFIX}"):
-        with suppress(FileNotFoundError):
-            path.unlink()
+        if owned is None or path.name.split(".")[1] in owned:
+            with suppress(FileNotFoundError):
+                path.unlink()
 
 
 def _sync_directory(directory: Path) -> None:

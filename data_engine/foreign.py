@@ -89,7 +89,7 @@ class Convention:
             except (ValueError, RecursionError) as error:
                 raise UnusableError("bad JSON") from error
             if self.layout == "conversation":
-                return _conversation(record, images)
+                return conversation(record, images)
             field = self.response.partition(".")[2]
             if not isinstance(record, dict) or not isinstance(record.get(field), str):
                 raise UnusableError(f"no text in the field {field} of the JSON")
@@ -103,8 +103,8 @@ class Convention:
 OWN = Convention("own", "", "json", "")
 
 
-def _conversation(record: Any, images: int) -> tuple[str, str]:
-    """All turns before the last answer, one line each, and that answer."""
+def conversation(record: Any, images: int) -> tuple[str, str]:
+    """All turns before the last answer, one line each, and that answer. UnusableError when it has no such form."""
     turns = record.get("conversations", record.get("messages")) if isinstance(record, dict) else None
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise UnusableError("no conversation in the JSON")

@@ -24,7 +24,9 @@ class Field:
     """One key that a user may set."""
 
     key: str
-    """Full dotted name."""
+    """Full dotted name, as typed."""
+    attribute: str
+    """The same in the dataclass, where `import_` stands for the key `import`: Python keeps some words for itself."""
     type_name: str
     """For people: "integer", "list of numbers", ..."""
     default: str
@@ -65,15 +67,16 @@ def _walk(schema: type, prefix: str, instance: Any) -> Iterator[Field]:
         else:
             default = item.default
         nested = next((part for part in _alternatives(kind) if is_dataclass(part)), None)
-        key = prefix + item.name
+        attribute = prefix + item.name
         if isinstance(nested, type) and default is not None:
             known = default if is_dataclass(default) and not isinstance(default, type) else None
-            yield from _walk(type(known) if known is not None else nested, f"{key}.", known)
+            yield from _walk(type(known) if known is not None else nested, f"{attribute}.", known)
             continue
         required = default is MISSING or (isinstance(default, str) and default == "???")
         origin = typing.get_origin(kind) or kind
         yield Field(
-            key=key,
+            key=".".join(part.removesuffix("_") for part in attribute.split(".")),
+            attribute=attribute,
             type_name=_type_name(kind),
             default="" if required else _typed(default),
             required=required,

@@ -152,7 +152,15 @@ def data_engine(*arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         (["kind=crad"], "kind=crad is not possible; did you mean 'card'?"),
         (["kind=card"], "out is required: give out=DIR, the directory to make."),
-        ([], "give exactly one of kind=KIND, verify=DIR, index=DIR and assets=fetch (see --help)."),
+        (
+            [],
+            "give exactly one of kind=KIND, import=PATH, verify=DIR, repair=DIR, look=DIR, index=DIR and "
+            "assets=fetch (see --help).",
+        ),
+        (
+            ["kind=card", "out=x", "rank=1"],
+            "rank= and world= are for executor=ranks: add it, or leave them out.",
+        ),
         (
             ["verify=/nowhere"],
             "the data directory /nowhere does not exist: make it with python -m data_engine.",

@@ -1,0 +1,120 @@
+"""Several runs that share the work, and workers that die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from data_engine.errors import ConfigError
+from data_engine.executors import Executor, make_here, make_on_ray
+from data_engine.job import Share
+from data_engine.plan import Plan, close_renderer
+from data_engine.ranks import share_of
+from data_engine.run import make_dataset
+from data_engine.shards import FinishedShard
+from tests.data_engine.conftest import make, plan_of, quiet
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_the_last_of_several_runs_finishes_the_dataset(tmp_path: Path, order: tuple[int, ...]) -> None:
+    make("card", tmp_path / "whole")
+    plan = plan_of("card", tmp_path / "shared")
+    foreign = tmp_path / "shared" / ".card-000001.tar.other-7.tmp"
+    for rank in order:
+        outcome = make_dataset(plan, 1, quiet, Share(rank, 3))
+        assert (outcome.manifest is None) == (rank != order[-1])
+        if outcome.manifest is None and rank != 1:
+            foreign.write_bytes(b"rank 1 is writing")  # nobody else may remove it
+    assert outcome.missing_shards == 0
+    assert files(tmp_path / "shared") == files(tmp_path / "whole")
+    again = make_dataset(plan, 1, quiet, Share(1, 3))  # a run that comes late finds all of it
+    assert again.manifest == outcome.manifest
+    close_renderer()
+
+
+def test_a_run_without_ranks_makes_what_a_dead_one_left(tmp_path: Path) -> None:
+    make("card", tmp_path / "whole")
+    plan = plan_of("card", tmp_path / "shared")
+    assert make_dataset(plan, 1, quiet, Share(0, 2)).missing_shards == 1
+    assert make_dataset(plan, 1, quiet).reused_shards == 2
+    assert files(tmp_path / "shared") == files(tmp_path / "whole")
+    close_renderer()
+
+
+@pytest.mark.parametrize(
+    ("environment", "share"),
+    [
+        ({"RANK": "3", "WORLD_SIZE": "8", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Share(3, 8)),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, Share(1, 2)),
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1",
+          "SLURM_ARRAY_TASK_STEP": "2"}, Share(3, 4)),
+    ],
+)  # fmt: skip
+def test_a_launcher_says_the_rank(environment: dict[str, str], share: Share) -> None:
+    assert share_of(None, None, environment) == share
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "environment", "sentence"),
+    [
+        (None, None, {}, "executor=ranks needs rank=R world=N, or a launcher"),
+        (None, None, {"JOB_COMPLETION_INDEX": "0"}, "world is required"),
+        (2, 2, {}, "rank=2 is not possible: give a number from 0 to 1"),
+        (None, 3, {"RANK": "0", "WORLD_SIZE": "2"}, "world=3 is not possible: the launcher says 2"),
+        (None, None, {"RANK": "x", "WORLD_SIZE": "2"}, "RANK=x is no number"),
+    ],
+)
+def test_a_share_that_cannot_be_told(
+    rank: int | None, world: int | None, environment: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        share_of(rank, world, environment)
+
+
+@dataclass(frozen=True)
+class DyingPlan(Plan):
+    """Its process is killed at shard 1, in the middle of writing: the first time, or every time."""
+
+    always: bool = False
+
+    def make_shard(self, number: int) -> FinishedShard:
+        sign = self.directory / "died"
+        if number == 1 and (self.always or not sign.exists()):
+            sign.touch()
+            (self.directory / f".card-000001.tar.here-{os.getpid()}.tmp").write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().make_shard(number)
+
+
+def dying(directory: Path, always: bool = False) -> DyingPlan:
+    plan = plan_of("card", directory)
+    return DyingPlan(**{**vars(plan), "always": always})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", [make_here, make_on_ray])
+def test_the_shard_of_a_killed_worker_is_made_again(tmp_path: Path, executor: Executor) -> None:
+    if executor is make_on_ray:
+        pytest.importorskip("ray")
+    make("card", tmp_path / "whole")
+    make_dataset(dying(tmp_path / "died"), 2, quiet, executor=executor)
+    close_renderer()
+    assert (tmp_path / "died" / "died").exists()
+    (tmp_path / "died" / "died").unlink()
+    assert files(tmp_path / "died") == files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers were killed 3 times without finishing a shard"):
+        make_dataset(dying(tmp_path / "died", always=True), 2, quiet)
+    close_renderer()
+    assert not list((tmp_path / "died").glob(".*"))
