@@ -48,12 +48,13 @@ def _train(config: TrainConfig) -> int:
     # DeepSpeed takes seconds to import: after what can be refused has been refused.
     from train.agreement import DisagreementError
     from train.data.damage import DamagedDataError
-    from train.deepspeed_engine import NonFiniteError
+    from train.guard import BrokenStepError
     from train.loop import train
+    from train.saver import CheckpointError
 
     try:
         return train(prepared)
-    except (ConfigError, DamagedDataError, DisagreementError, NonFiniteError) as error:
+    except (ConfigError, DamagedDataError, DisagreementError, BrokenStepError, CheckpointError) as error:
         if RANK == 0:
             sys.stderr.write(f"error: {error}\n")
         return 2

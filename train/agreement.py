@@ -17,10 +17,10 @@ import zlib
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from data_engine.errors import ConfigError
+from train.collective import gather, text_of_rank
 from train.data.damage import BLANK, DamagedDataError, Quarantine
 from train.data.loader import PackedLoader
 from train.data.micro_batch import HEADER, HEADER_LENGTH, MicroBatch
@@ -32,7 +32,6 @@ FAILED, PLAN, SENT, RECEIVED, QUARANTINED_BEFORE, QUARANTINED = range(6)
 """What every rank tells the others."""
 REFUSALS: tuple[type[Exception], ...] = (ConfigError, DamagedDataError)
 """What ends the run on all ranks alike; FAILED is 0, or the place in here plus 1."""
-LONGEST_SENTENCE = 2048
 
 
 class DisagreementError(RuntimeError):
@@ -110,10 +109,10 @@ class Agreement:
         layer = self._engine.loss_layer()
         if layer is not None:
             numbers[RECEIVED] = _checksum(layer.take_headers())
-        table = self._gather(torch.tensor(numbers, dtype=torch.int64)).tolist()
+        table = gather(self._engine, torch.tensor(numbers, dtype=torch.int64)).tolist()
         failed = next((rank for rank, row in enumerate(table) if row[FAILED]), None)
         if failed is not None:
-            sentence = self._sentence_of(failed, "" if failure is None else str(failure))
+            sentence = text_of_rank(self._engine, failed, "" if failure is None else str(failure))
             raise REFUSALS[table[failed][FAILED] - 1](sentence)
         compare(step, table, self._world.data_parallel_size)
         self._count(step, table)
@@ -131,20 +130,6 @@ class Agreement:
                 "quarantine-rank*.jsonl names them"
             )
         self.damaged = damaged
-
-    def _gather(self, mine: Tensor) -> Tensor:
-        """[ranks, n]: the same tensor of every rank."""
-        mine = mine.to(self._engine.device)
-        table = [torch.empty_like(mine) for _ in range(self._world.size)]
-        dist.all_gather(table, mine)
-        return torch.stack(table).cpu()
-
-    def _sentence_of(self, rank: int, mine: str) -> str:
-        """The sentence of the rank that failed, on all of them (collective)."""
-        text = torch.zeros(LONGEST_SENTENCE, dtype=torch.uint8)
-        encoded = mine.encode("utf-8")[:LONGEST_SENTENCE]
-        text[: len(encoded)] = torch.tensor(list(encoded), dtype=torch.uint8)
-        return bytes(self._gather(text)[rank].tolist()).rstrip(b"\0").decode("utf-8", "ignore")
 
 
 def compare(step: int, table: list[list[int]], replicas: int) -> None:

@@ -28,6 +28,7 @@ from model.meta import shapes_only
 from model.sam import SamVisionTokenizer
 from train.config import ModelChoice, TrainConfig, require
 from train.cut import LayerInfo
+from train.lora import add_adapters
 from train.pipeline_layers import (
     DecoderLayerStage,
     EmbeddingStage,
@@ -39,6 +40,14 @@ from train.pipeline_layers import (
 )
 from train.planning.costs import CompactSizes, CostModel
 from train.planning.load import assumed_load
+from train.recompute import (
+    check_compiler,
+    compile_blocks,
+    is_below,
+    named_blocks,
+    recompute_blocks,
+    recomputes,
+)
 
 if TYPE_CHECKING:
     from transformers import OPTForCausalLM
@@ -84,15 +93,23 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
     """All layers of the run's model, in order, with what `freeze` names frozen.
 
     Raises:
-        ConfigError: `freeze` names nothing of this model, or leaves nothing to train.
+        ConfigError: a prefix in the configuration names nothing of this model, nothing is left to train, or a compiler
+            or peft is needed and absent.
     """
+    if config.compile:
+        check_compiler()
     parts = _stage_1 if config.model.architecture == "encoder_lm" else _stage_2
     layers = []
+    blocks: list[str] = []
     flows = False  # whether a gradient has any reason to come back through the output of a layer
     for number, part in enumerate(parts(config, model, data_parallel_size)):
         with shapes_only():
             counted = part.construct(False)
+        if config.lora.rank:
+            with shapes_only():
+                add_adapters(counted, config.lora, None)
         _freeze(counted, config.freeze)
+        blocks += [name for name, _ in named_blocks(counted)]
         shapes = {name: tuple(p.shape) for name, p in counted.named_checkpoint_parameters()}
         trainable = sum(p.numel() for p in counted.parameters() if p.requires_grad)
         flows = flows or trainable > 0
@@ -101,16 +118,11 @@ def assemble(config: TrainConfig, model: DeepseekOCRConfig, data_parallel_size: 
             kind=part.kind,
             parameters=sum(p.numel() for p in counted.parameters()),
             trainable=trainable,
+            recomputed=recomputes(counted, config.checkpoint_activations),
         )
         layers.append(PipelineLayer(info, _builder(config, part, number, not flows), shapes))
     require(flows, f"freeze={config.freeze} leaves nothing to train.")
-    names = sorted(name for layer in layers for name in layer.shapes)
-    for prefix in config.freeze:
-        require(
-            any(_matches(name, prefix) for name in names),
-            f"freeze names '{prefix}', but no parameter of {config.model.architecture} begins so; "
-            f"possible: {', '.join(sorted({'.'.join(name.split('.')[:2]) for name in names}))}.",
-        )
+    _check_prefixes(config, [name for layer in layers for name in layer.shapes], blocks)
     infos = cost_model(config, model).costed([layer.info for layer in layers], assumed_load(config))
     return [dataclasses.replace(layer, info=info) for layer, info in zip(layers, infos, strict=True)]
 
@@ -140,20 +152,44 @@ class _Part:
 def _builder(config: TrainConfig, part: _Part, number: int, bit_cast: bool) -> Callable[[], StageLayer]:
     def build() -> StageLayer:
         layer = part.construct(bit_cast)
-        part.initialise(layer, torch.Generator().manual_seed(_seed(config.seed, number)))
+        generator = torch.Generator().manual_seed(_seed(config.seed, number))
+        part.initialise(layer, generator)
+        if config.lora.rank:
+            add_adapters(layer, config.lora, generator)
         _freeze(layer, config.freeze)
+        if config.compile:
+            compile_blocks(layer)
+        recompute_blocks(layer, config.checkpoint_activations)
         return layer
 
     return build
 
 
-def _matches(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(f"{prefix}.")
+def _check_prefixes(config: TrainConfig, names: Sequence[str], blocks: Sequence[str]) -> None:
+    """Every prefix names something, and a part with a learning rate of its own learns."""
+    rates = config.optimizer.part_learning_rates
+    for key, prefixes, what, known in (
+        ("freeze", config.freeze, "parameter", names),
+        ("optimizer.part_learning_rates", rates, "parameter", names),
+        ("checkpoint_activations", config.checkpoint_activations, "block", blocks),
+    ):
+        for prefix in prefixes:
+            require(
+                any(is_below(name, [prefix]) for name in known),
+                f"{key} names '{prefix}', but no {what} of {config.model.architecture} begins so; possible: "
+                f"{', '.join(sorted({'.'.join(name.split('.')[:2]) for name in known}))}.",
+            )
+    for prefix in rates:
+        require(
+            not all(is_below(name, config.freeze) for name in names if is_below(name, [prefix])),
+            f"optimizer.part_learning_rates gives '{prefix}' a rate, but freeze={config.freeze} freezes all of it; "
+            "take it out of one of them.",
+        )
 
 
 def _freeze(layer: StageLayer, prefixes: Sequence[str]) -> None:
     for name, parameter in layer.named_checkpoint_parameters():
-        if any(_matches(name, prefix) for prefix in prefixes):
+        if is_below(name, prefixes):
             parameter.requires_grad_(False)
 
 

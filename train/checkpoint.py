@@ -5,7 +5,8 @@
                                first replica
         random_R.safetensors   random-number state of rank R
         manifest.json          written last: size and sha256 of every file, where every tensor is, the step, the
-                               reader's state, the model, the world it was written by
+                               state of the reader and the guard, the model, the world it was written by
+        pinned                 only in those that are never to be removed
 
 What is special here:
 - A checkpoint is written under another name and renamed when every rank has finished and the manifest is on the
@@ -19,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from data_engine.errors import ConfigError
 from data_engine.files import sha256_of
 from train.run_directory import RunDirectory
 
+PINNED = "pinned"
+"""An empty file of this name in a checkpoint: it is never removed."""
 KIND = "deepseek-ocr training checkpoint"
 SCHEMA = 1
 
@@ -48,8 +51,13 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Optimizer steps taken; the next one has this number."""
+        """Steps done, those included that were left out; the next one has this number, counted from 0."""
         return self.manifest["step"]
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Steps that the optimizer has taken."""
+        return self.manifest.get("optimizer_steps", self.step)
 
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
@@ -114,16 +122,19 @@ class Checkpoint:
 
 
 def find_checkpoint(run: RunDirectory, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole checkpoint of a run, `latest` first; says which ones are damaged and passes over them."""
-    names = [path.name for path in run.checkpoints.glob("step_*") if path.name[5:].isdigit()]
-    names.sort(key=lambda name: int(name[5:]), reverse=True)
+    """The newest whole checkpoint of a run; says which ones are damaged and passes over them.
+
+    `latest` is for people and other programs: a run that was killed between renaming a checkpoint and replacing
+    `latest` has a newer one.
+    """
+    steps = checkpoint_steps(run)
     if run.latest_file.is_file():
         latest = run.latest_file.read_text(encoding="utf-8").strip()
-        names.sort(key=lambda name: name != latest)
-        if latest not in names:
+        if latest not in {f"step_{step}" for step in steps}:
             say(f"checkpoint {latest}, the latest, is missing; looking for the one before")
     damaged = None
-    for name in names:
+    for step in reversed(steps):
+        name = f"step_{step}"
         try:
             checkpoint = Checkpoint.open(run.checkpoints / name)
         except DamagedCheckpointError as error:
@@ -136,13 +147,25 @@ def find_checkpoint(run: RunDirectory, say: Callable[[str], None]) -> Checkpoint
     return None
 
 
-def prune_checkpoints(run: RunDirectory, keep_last: int, keep_every: int) -> None:
+def checkpoint_steps(run: RunDirectory) -> list[int]:
+    """Steps of the run's checkpoints, damaged ones included, in order."""
+    return sorted(int(path.name[5:]) for path in run.checkpoints.glob("step_*") if path.name[5:].isdigit())
+
+
+def prune_checkpoints(run: RunDirectory, keep_last: int, keep_every: int, pinned: Sequence[int] = ()) -> None:
     """Remove old checkpoints. Rank 0 only, after a new one is complete."""
-    steps = sorted(int(path.name[5:]) for path in run.checkpoints.glob("step_*") if path.name[5:].isdigit())
-    for step in steps[:-keep_last]:
-        if keep_every and step % keep_every == 0:
+    for step in checkpoint_steps(run)[:-keep_last]:
+        directory = run.checkpoints / f"step_{step}"
+        if step in pinned or (directory / PINNED).exists() or (keep_every and step % keep_every == 0):
             continue
         doomed = run.checkpoints / f".step_{step}.old"
         # Renamed first: a half-removed directory must not be called step_N.
-        os.replace(run.checkpoints / f"step_{step}", doomed)
+        os.replace(directory, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def remove_remains(run: RunDirectory) -> None:
+    """Remove what runs that were killed left half-written or half-removed. Rank 0 only, before any saving."""
+    for pattern in (".step_*.tmp", ".step_*.old"):
+        for path in run.checkpoints.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)

@@ -5,6 +5,7 @@ Every function here is collective: all ranks call it together, and all of them l
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,24 +21,18 @@ from torch import Tensor
 
 from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_json, atomic_write_text, sha256_of
-from train.checkpoint import KIND, SCHEMA, Checkpoint, find_checkpoint
+from train.checkpoint import KIND, PINNED, SCHEMA, Checkpoint, find_checkpoint
+from train.collective import decided_by_rank_0, raise_together
 from train.deepspeed_engine import DEEPSPEED_VERSION, TrainingEngine
 from train.optimizer import MOMENTS
 from train.run_directory import RunDirectory
 
-LONGEST_TEXT = 4096
+SMALL_FILES = 1 << 16
+"""Bytes reckoned per rank for random numbers and notes."""
 
 
-def decided_by_rank_0(engine: TrainingEngine, decide: Callable[[], str]) -> str:
-    """A short text, such as a path, that rank 0 finds out and all ranks receive (collective)."""
-    buffer = torch.zeros(LONGEST_TEXT, dtype=torch.uint8, device=engine.device)
-    if engine.world.rank == 0:
-        text = decide().encode("utf-8")
-        if len(text) > LONGEST_TEXT:
-            raise ConfigError(f"'{text.decode('utf-8')[:80]}...' is too long; use a shorter path.")
-        buffer[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
-    dist.broadcast(buffer, src=0)
-    return bytes(buffer.tolist()).rstrip(b"\0").decode("utf-8")
+class CheckpointError(Exception):
+    """A checkpoint could not be written; the older ones are as they were. The message is one sentence for the user."""
 
 
 def shared_checkpoint(
@@ -54,50 +49,79 @@ def shared_checkpoint(
 
 
 def save_checkpoint(
-    engine: TrainingEngine,
-    run: RunDirectory,
-    step: int,
-    loader_state: dict[str, Any] | None,
-    about: dict[str, Any],
+    engine: TrainingEngine, run: RunDirectory, step: int, contents: dict[str, Any], pin: bool = False
 ) -> Path:
-    """Write the state after `step` optimizer steps (collective).
+    """Write the state after `step` steps (collective). Nothing half-written stays, and old checkpoints are not touched.
 
     Args:
-        loader_state: the reader's state; known on rank 0, None elsewhere.
-        about: what else the manifest should say (model, architecture, configuration).
+        contents: what else the manifest says: optimizer_steps, loader (known on rank 0), guard, model, ...
+        pin: mark it as never to be removed.
 
     Raises:
-        OSError: this rank could not write, e.g. no space left; nothing half-written stays under a final name.
-        ConfigError: another rank could not.
+        CheckpointError: on all ranks alike, with the sentence of the first rank that could not write.
     """
     rank = engine.world.rank
     temporary = run.checkpoints / f".step_{step}.tmp"
-    if rank == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    dist.barrier()
-    tensors, table = _stage_state(engine)
-    failure: OSError | None = None
-    try:
+
+    def together(act: Callable[[], None]) -> None:
+        """Do something on this rank; if any rank could not, undo everything on all."""
+        failure = ""
+        try:
+            act()
+        except (OSError, SafetensorError) as error:
+            failure = f"checkpoint step_{step} cannot be written: {_reason(error)}"
+        try:
+            raise_together(engine, failure, CheckpointError)
+        except CheckpointError:
+            if rank == 0:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def begin() -> None:
+        if rank == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            check_free_space(run.checkpoints, needed)
+
+    def write() -> None:
         if engine.replica == 0:
             _write(temporary, f"stage_{engine.stage}.safetensors", tensors, table)
         _write(temporary, f"random_{rank}.safetensors", _random_state(), {})
-    except (OSError, SafetensorError) as error:
-        failure = error if isinstance(error, OSError) else OSError(*_os_error(error))
-    del tensors
-    if not _all_succeeded(engine, failure is None):
+
+    def finish() -> None:
         if rank == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise failure or ConfigError(f"checkpoint step_{step} could not be written by another rank.")
-    if rank == 0:
-        try:
-            _publish(engine, run, temporary, step, loader_state, about)
-        except OSError as error:
-            failure = error
-            shutil.rmtree(temporary, ignore_errors=True)
-    if not _all_succeeded(engine, failure is None):
-        raise failure or ConfigError(f"checkpoint step_{step} could not be finished by rank 0.")
+            _publish(engine, run, temporary, step, contents, pin)
+
+    needed = checkpoint_bytes(engine)
+    together(begin)
+    tensors, table = _stage_state(engine)
+    together(write)
+    together(finish)
     return run.checkpoints / f"step_{step}"
+
+
+def checkpoint_bytes(engine: TrainingEngine) -> int:
+    """Size of a checkpoint of this run, all stages together (collective)."""
+    mine = 0
+    if engine.replica == 0:
+        for _, parameter in engine.named_parameters():
+            kinds = 1 + len(MOMENTS) if parameter.requires_grad else 1
+            mine += kinds * parameter.numel() * (4 if parameter.requires_grad else parameter.element_size())
+    total = torch.tensor([mine + SMALL_FILES], dtype=torch.int64, device=engine.device)
+    dist.all_reduce(total)
+    return int(total)
+
+
+def check_free_space(directory: Path, needed: int) -> None:
+    """OSError with the arithmetic unless `needed` bytes fit on the file system of `directory`."""
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"no space left: it takes {needed / 2**20:,.1f} MiB (weights and two moments, 4 bytes each) and "
+            f"{directory} has {free / 2**20:,.1f} MiB free, {(needed - free) / 2**20:,.1f} MiB too few; free some, or "
+            "set checkpoint.keep_last lower",
+        )
 
 
 def load_checkpoint(engine: TrainingEngine, checkpoint: Checkpoint) -> None:
@@ -128,7 +152,7 @@ def load_checkpoint(engine: TrainingEngine, checkpoint: Checkpoint) -> None:
             engine.set_master(parameter, tensor)
         else:
             engine.set_moment(parameter, kind, tensor)
-    engine.finish_loading(checkpoint.step)
+    engine.finish_loading(checkpoint.optimizer_steps)
     world = checkpoint.manifest["world"]
     if world == _world(engine):
         _restore_random_state(checkpoint.directory / f"random_{engine.world.rank}.safetensors")
@@ -168,8 +192,8 @@ def _publish(
     run: RunDirectory,
     temporary: Path,
     step: int,
-    loader_state: dict[str, Any] | None,
-    about: dict[str, Any],
+    contents: dict[str, Any],
+    pin: bool,
 ) -> None:
     files: dict[str, dict[str, Any]] = {}
     tensors: dict[str, dict[str, Any]] = {}
@@ -183,12 +207,13 @@ def _publish(
         "schema": SCHEMA,
         "step": step,
         "world": _world(engine),
-        "loader": loader_state,
         "files": files,
         "tensors": tensors,
         "versions": {"torch": str(torch.__version__), "deepspeed": DEEPSPEED_VERSION},
-        **about,
+        **contents,
     }
+    if pin:
+        (temporary / PINNED).touch()
     atomic_write_json(temporary / "manifest.json", manifest)
     target = run.checkpoints / f"step_{step}"
     shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same step, passed over at the start
@@ -203,17 +228,13 @@ def _world(engine: TrainingEngine) -> dict[str, int]:
     }
 
 
-def _all_succeeded(engine: TrainingEngine, mine: bool) -> bool:
-    flag = torch.tensor([int(mine)], dtype=torch.int32, device=engine.device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MIN)
-    return bool(flag.item())
-
-
-def _os_error(error: SafetensorError) -> tuple[int, str]:
-    """safetensors reports a full disk as its own error with the number in the text."""
-    text = str(error)
-    number = int(text.partition("os error ")[2].partition(")")[0]) if "os error " in text else 5
-    return number, text
+def _reason(error: OSError | SafetensorError) -> str:
+    """A full disk says so in words, whoever reports it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = str(error)  # safetensors' own error has the system's number in its text
+    number = text.partition("os error ")[2].partition(")")[0]
+    return os.strerror(int(number)) if number.isdigit() else text
 
 
 def _random_state() -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import OPTForCausalLM
 
 from model.encoder_lm import packed_hidden_states
-from model.loss import next_token_loss
+from model.loss import next_token_losses
 from train.data.micro_batch import LABEL, POSITION, SEGMENT, TOKEN_IDS, VISION_INDEX
 from train.pipeline_layers import LossStage, as_float
 
@@ -37,4 +37,4 @@ class CompactLanguageModelStage(LossStage):
             metadata[SEGMENT][None],
             metadata[POSITION][None],
         )[0]
-        return self.weigh(next_token_loss(hidden, head, metadata[LABEL]), metadata)
+        return self.weigh(*next_token_losses(hidden, head, metadata[LABEL]), metadata)

@@ -1,7 +1,8 @@
 """Requests from outside, seen by all ranks at the same step: signals, and files in `control/`.
 
-SIGTERM and SIGINT (Ctrl-C, a pre-emption, torchrun stopping) and the file `control/stop` mean: finish this step,
-save, leave. `control/save` means: save and go on.
+SIGTERM, SIGINT and SIGUSR1 (Ctrl-C, a pre-emption, torchrun stopping, Slurm's --signal) and the file `control/stop`
+mean: finish this step, save, leave. `control/save` means: save and go on. `control/pin` means: save, go on, and never
+remove that checkpoint.
 
 The exit status after a signal is 128 + its number, as for a program that the signal ended, so that whoever started
 the run does not take it for finished; after `control/stop` it is 0, so that torchrun does not start it again.
@@ -18,6 +19,8 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
+REQUESTS = ("stop", "save", "pin")
+"""Names of files in `control/`."""
 IMPATIENT_AFTER = 3.0
 """Seconds after which a second Ctrl-C leaves at once, without saving."""
 
@@ -28,6 +31,7 @@ class Request:
 
     stop: bool
     save: bool
+    pin: bool
     signal: int
     """Number of the signal that any rank received, 0 for none."""
 
@@ -41,7 +45,7 @@ class Control:
         self._device = device
         self._signal = 0
         self._signalled_at = 0.0
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -54,13 +58,11 @@ class Control:
 
     def poll(self) -> Request:
         """What any rank was asked for (collective)."""
-        stop = save = False
-        if self._rank == 0:
-            stop, save = self._take("stop"), self._take("save")
-        flags = torch.tensor([stop, save, self._signal], dtype=torch.int32, device=self._device)
+        asked = [self._rank == 0 and self._take(name) for name in REQUESTS]
+        flags = torch.tensor([*asked, self._signal], dtype=torch.int32, device=self._device)
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        stop, save, number = flags.tolist()
-        return Request(stop=bool(stop or number), save=bool(save), signal=number)
+        stop, save, pin, number = flags.tolist()
+        return Request(stop=bool(stop or number), save=bool(save), pin=bool(pin), signal=number)
 
     def _take(self, name: str) -> bool:
         path = self._directory / name

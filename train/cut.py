@@ -51,6 +51,8 @@ class LayerInfo:
     backward: float = 0.0
     activations: Activations = field(default_factory=Activations)
     """Bytes kept from forward to backward pass, of one micro-batch."""
+    recomputed: bool = False
+    """Whether its blocks are computed again in the backward pass instead of kept."""
     milliseconds: tuple[float, float] | None = None
     """Measured forward and backward pass of one micro-batch, where they are known."""
 

@@ -41,9 +41,17 @@ from packaging.version import Version
 from torch import Tensor
 
 from data_engine.errors import ConfigError
+from train.clock import COMPUTE, LOAD, REDUCE, WAIT, StepClock, timed
 from train.config import OptimizerSettings, World
 from train.data.micro_batch import MicroBatch
-from train.optimizer import GROUPS, MOMENTS, build_adamw, parameter_groups
+from train.guard import StageReport, StepReport
+from train.optimizer import (
+    MOMENTS,
+    build_adamw,
+    optimizer_groups,
+    parameter_groups,
+    set_learning_rate,
+)
 from train.pipeline_layers import DecoderLayerStage, LossStage, StageLayer
 
 if not torch.cuda.is_available():
@@ -57,6 +65,7 @@ from deepspeed.pipe import LayerSpec, PipelineModule
 from deepspeed.runtime.config import DeepSpeedConfig
 from deepspeed.runtime.pipe import schedule
 from deepspeed.runtime.pipe.engine import PipelineEngine
+from deepspeed.runtime.zero.stage_1_and_2 import INITIAL_MICRO_STEP_ID
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_grad,
@@ -74,10 +83,6 @@ BUCKET_ELEMENTS = 50_000_000
 """Largest gradient bucket; DeepSpeed's default of 5e8 would be allocated whole."""
 
 
-class NonFiniteError(RuntimeError):
-    """A loss or gradient is NaN or infinite; parameters and optimizer are as before the step."""
-
-
 @dataclass(frozen=True)
 class StepResult:
     """What one optimizer step reports, the same on every rank."""
@@ -89,6 +94,8 @@ class StepResult:
     learning_rate: float
     stage_gradient_norms: tuple[float, ...]
     seconds: float
+    left_out: bool
+    """The optimizer did not take this step."""
 
 
 def start_processes(world: World, timeout: float) -> None:
@@ -148,15 +155,19 @@ class _Module(PipelineModule):
     """Layers cut at given boundaries, and one anchor per parameter group."""
 
     def __init__(
-        self, builders: Sequence[Callable[[], StageLayer]], bounds: Sequence[int], data_parallel_size: int
+        self,
+        builders: Sequence[Callable[[], StageLayer]],
+        bounds: Sequence[int],
+        data_parallel_size: int,
+        groups: int,
     ) -> None:
         self._bounds = list(bounds)
         super().__init__([_Deferred(build) for build in builders], num_stages=len(bounds) - 1)
         # ZeRO-1 splits every group over the replicas, two elements at least for each.
         device = get_accelerator().device_name(self.local_rank)
-        for group in GROUPS:
-            anchor = nn.Parameter(torch.zeros(max(64, 2 * data_parallel_size), device=device))
-            self.register_parameter(f"anchor_{group}", anchor)
+        self.anchors = nn.ParameterList(
+            nn.Parameter(torch.zeros(max(64, 2 * data_parallel_size), device=device)) for _ in range(groups)
+        )
 
     def _partition_layers(self, method: str = "uniform") -> None:
         self.parts = self._bounds
@@ -166,14 +177,15 @@ class _Module(PipelineModule):
     def stage_layers(self) -> list[StageLayer]:
         return [layer for layer in self.forward_funcs if isinstance(layer, StageLayer)]
 
-    def anchors(self) -> dict[str, nn.Parameter]:
-        return {group: getattr(self, f"anchor_{group}") for group in GROUPS}
-
 
 class _Engine(PipelineEngine):
     """PipelineEngine with the differences listed at the top of this file."""
 
-    before_optimizer: Callable[[], None]
+    before_optimizer: Callable[[], bool]
+    """Whether the optimizer may take this step."""
+    clock: StepClock
+    output_sums: list[Tensor]
+    """Sum of the floats that each micro-batch of this step left here: finite if they are."""
 
     def _exec_load_micro_batch(self, buffer_id: int) -> None:
         if self.is_first_stage():
@@ -184,11 +196,18 @@ class _Engine(PipelineEngine):
 
     def _exec_forward_pass(self, buffer_id: int) -> None:
         super()._exec_forward_pass(buffer_id)
+        if not torch.is_grad_enabled():
+            return
         outputs = self.pipe_buffers["outputs"][buffer_id]
-        if torch.is_grad_enabled() and isinstance(outputs, tuple):
-            for output in outputs:
-                if output.is_floating_point() and not output.requires_grad:
-                    output.requires_grad_()
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        floats = [output for output in outputs if output.is_floating_point()]
+        for output in floats:
+            if not output.requires_grad:
+                output.requires_grad_()
+        total = torch.zeros((), device=self.device)
+        for output in floats:
+            total = total + output.detach().sum(dtype=torch.float32)
+        self.output_sums.append(total)
 
     def _exec_send_grads(self, buffer_id: int) -> None:
         for received in self.pipe_buffers["inputs"][buffer_id]:
@@ -197,8 +216,20 @@ class _Engine(PipelineEngine):
         super()._exec_send_grads(buffer_id)
 
     def _exec_optimizer_step(self, lr_kwargs: dict[str, Any] | None = None) -> None:
-        self.before_optimizer()
-        super()._exec_optimizer_step(lr_kwargs)
+        if self.before_optimizer():
+            super()._exec_optimizer_step(lr_kwargs)
+        else:
+            self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
+        """Leave a step out, as DeepSpeed's own optimizers do when fp16 gradients overflow."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if not self.using_bf16_optimizer:
+            self.optimizer.micro_step_id = INITIAL_MICRO_STEP_ID
+            self.optimizer._release_preflattened_grad_buffers()
+            for group in self.optimizer.averaged_gradients:
+                self.optimizer.averaged_gradients[group] = None
+                self.optimizer.all_grad_tensors[group] = None
 
     def _allocate_or_extend_buffers(self, idx: int, shape: list[int], dtype: torch.dtype) -> Tensor:
         # An activation and a gradient of one dtype may share: a received activation is cloned at once, and a
@@ -211,11 +242,16 @@ class _Engine(PipelineEngine):
         return buffer[:count].view(shape)
 
     _INSTRUCTION_MAP: ClassVar[dict[type, Callable[..., None]]] = {
-        **PipelineEngine._INSTRUCTION_MAP,
-        schedule.LoadMicroBatch: _exec_load_micro_batch,
-        schedule.ForwardPass: _exec_forward_pass,
-        schedule.SendGrad: _exec_send_grads,
-        schedule.OptimizerStep: _exec_optimizer_step,
+        schedule.LoadMicroBatch: timed(LOAD, _exec_load_micro_batch),
+        schedule.ForwardPass: timed(COMPUTE, _exec_forward_pass),
+        schedule.BackwardPass: timed(COMPUTE, PipelineEngine._exec_backward_pass),
+        schedule.SendActivation: timed(WAIT, PipelineEngine._exec_send_activations),
+        schedule.RecvActivation: timed(WAIT, PipelineEngine._exec_recv_activations),
+        schedule.SendGrad: timed(WAIT, _exec_send_grads),
+        schedule.RecvGrad: timed(WAIT, PipelineEngine._exec_recv_grads),
+        schedule.ReduceGrads: timed(REDUCE, PipelineEngine._exec_reduce_grads),
+        schedule.ReduceTiedGrads: timed(REDUCE, PipelineEngine._exec_reduce_tied_grads),
+        schedule.OptimizerStep: timed(REDUCE, _exec_optimizer_step),
     }
 
 
@@ -237,18 +273,22 @@ class TrainingEngine:
         self.world = world
         self.micro_batches = micro_batches
         self._step = 0
-        self._stage_norms: tuple[float, ...] = ()
+        self._report: StepReport | None = None
+        self._left_out = False
+        self.may_update: Callable[[int, float, float], bool] = lambda step, loss, norm: True
+        """Asked before the optimizer with the step (counted from 1), its loss and its gradient norm, on every rank."""
         self.gradient_observers: list[Callable[[TrainingEngine], None]] = []
         """Called after gradients are reduced and before the optimizer, e.g. by tests."""
         with quiet():
-            self._module = _Module(builders, bounds, world.data_parallel_size)
+            groups = len(optimizer_groups(settings))
+            self._module = _Module(builders, bounds, world.data_parallel_size, groups)
             trainable = [p for p in self._module.parameters() if p.requires_grad]
             for parameter in trainable:
                 parameter.model_parallel = True
             optimizer = build_adamw(
                 parameter_groups(
                     ((n, p) for n, p in self.named_parameters() if p.requires_grad),
-                    self._module.anchors(),
+                    list(self._module.anchors),
                     settings,
                 ),
                 settings,
@@ -266,6 +306,7 @@ class TrainingEngine:
                 config_class=DeepSpeedConfig(options, mpu),
             )
         self._engine.before_optimizer = self._before_optimizer
+        self._engine.clock = self.clock = StepClock(self.device)
         self._start_moments()
 
     # ---- the step
@@ -275,25 +316,27 @@ class TrainingEngine:
 
         Args:
             batches: exactly `micro_batches` micro-batches on the first stage, None elsewhere.
-            step: number of the step, for messages.
+            step: number of the step, counted from 0.
 
         Raises:
-            NonFiniteError: on every rank, before the optimizer changed anything.
+            BrokenStepError: on every rank, before the optimizer changed anything.
         """
         started = time.perf_counter()
         self._step = step
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = learning_rate
+        self._engine.output_sums = []
+        set_learning_rate(self._engine.optimizer.param_groups, learning_rate)
         for parameter in self._module.parameters():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         loss = self._engine.train_batch(data_iter=iter(batches) if batches is not None else None)
+        assert self._report is not None
         return StepResult(
             loss=float(loss),
-            gradient_norm=float(self._engine.optimizer._global_grad_norm),
+            gradient_norm=self._report.norm,
             learning_rate=learning_rate,
-            stage_gradient_norms=self._stage_norms,
+            stage_gradient_norms=self._report.stage_norms,
             seconds=time.perf_counter() - started,
+            left_out=self._left_out,
         )
 
     def evaluate_step(self, batches: Iterable[MicroBatch] | None) -> float:
@@ -302,31 +345,28 @@ class TrainingEngine:
         loss = self._engine.eval_batch(iterator, num_micro_batches=self.micro_batches)
         return float(loss)
 
-    def _before_optimizer(self) -> None:
-        stages, stage = self.world.pipeline_stages, self.stage
-        squares = torch.zeros(stages + 1, dtype=torch.float64, device=self._engine.device)
-        for (
-            gradient
-        ) in self._local_gradients():  # vector_norm makes no copy of a gradient that may be gigabytes
-            squares[stage] += torch.linalg.vector_norm(gradient, dtype=torch.float32).double().square()
+    def _before_optimizer(self) -> bool:
+        mine = torch.zeros(3, dtype=torch.float64, device=self._engine.device)
+        # vector_norm makes no copy of a gradient that may be gigabytes
+        for gradient in self._local_gradients():
+            mine[0] += torch.linalg.vector_norm(gradient, dtype=torch.float32).double().square()
         if self._engine.using_bf16_optimizer:
-            squares[stage] /= self.world.data_parallel_size  # there every replica holds the whole gradient
+            mine[0] /= self.world.data_parallel_size  # there every replica holds the whole gradient
         if self._engine.is_last_stage():
-            squares[stages] = self._engine.total_loss.double()
-        dist.all_reduce(squares)
-        values = squares.tolist()
-        if not all(map(_is_finite, values)):
-            broken = [number for number in range(stages) if not _is_finite(values[number])]
-            loss_is_fine = _is_finite(values[stages])
-            what = "the loss is finite but a gradient is not" if loss_is_fine else "the loss is not finite"
-            where = f", gradients of stage {', '.join(map(str, broken))}" if broken else ""
-            raise NonFiniteError(
-                f"step {self._step}: {what} (stage {stages - 1}{where}); nothing was changed by this step, and "
-                "the last checkpoint is good: lower optimizer.learning_rate, or look at this step's samples."
-            )
-        self._stage_norms = tuple(value**0.5 for value in values[:stages])
+            mine[1] = self._engine.total_loss.double()
+        broken = ~torch.stack(self._engine.output_sums).isfinite()
+        mine[2] = torch.where(broken.any(), broken.int().argmax(), -1)
+        # Gathered, not reduced: every rank adds up the same numbers in the same order, and judges by the same sum.
+        rows = [torch.empty_like(mine) for _ in range(self.world.size)]
+        dist.all_gather(rows, mine)
+        values = torch.stack(rows).tolist()
+        report = StepReport(tuple(map(StageReport.of, values)), self.world.pipeline_stages)
+        report.check_finite(self._step + 1)
+        self._report = report
         for observer in self.gradient_observers:
             observer(self)
+        self._left_out = not self.may_update(self._step + 1, report.loss, report.norm)
+        return not self._left_out
 
     def _local_gradients(self) -> list[Tensor]:
         """Reduced gradients of this process: its partition (fp32) or the whole stage (bf16)."""
@@ -417,10 +457,6 @@ class TrainingEngine:
     def close(self) -> None:
         """Free DeepSpeed's hooks; the process group is left by `stop_processes`."""
         self._engine.destroy()
-
-
-def _is_finite(value: float) -> bool:
-    return abs(value) != float("inf") and value == value
 
 
 def _deepspeed_options(

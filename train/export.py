@@ -22,6 +22,7 @@ from model.deepseek_ocr import DeepseekOCR
 from model.meta import shapes_only
 from model.tokenizer import IMAGE, PAD
 from train.checkpoint import Checkpoint, find_checkpoint
+from train.lora import plain_weights
 from train.run_directory import TOKENIZER_FILES, RunDirectory
 
 
@@ -61,7 +62,7 @@ def export_run(run: RunDirectory, out: str, say: Callable[[str], None]) -> Check
 
 
 def trained_model(checkpoint: Checkpoint) -> DeepseekOCR:
-    """The model of a stage-2 checkpoint with its fp32 master weights."""
+    """The model of a stage-2 checkpoint with its fp32 master weights, adapters added to them."""
     config = DeepseekOCRConfig.from_dict(checkpoint.manifest["model"])
     with shapes_only():
         model = DeepseekOCR(config)
@@ -71,7 +72,7 @@ def trained_model(checkpoint: Checkpoint) -> DeepseekOCR:
     if missing:
         raise ConfigError(f"'{checkpoint.directory}' lacks {missing[0]} and cannot be exported.")
     with torch.no_grad():
-        for _, name, tensor in checkpoint.read({name: ["weight"] for name in parameters}):
+        for name, tensor in plain_weights(checkpoint, list(parameters)):
             parameters[name].copy_(tensor)
     return model
 

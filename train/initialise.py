@@ -18,6 +18,7 @@ from torch import Tensor
 from data_engine.errors import ConfigError
 from model.convert import released_tensors
 from train.checkpoint import Checkpoint, DamagedCheckpointError, find_checkpoint
+from train.lora import plain_names, plain_weights
 from train.run_directory import RunDirectory
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -36,16 +37,15 @@ class WeightSource(Protocol):
 
 
 class CheckpointSource:
-    """Weights of one of our checkpoints."""
+    """Weights of one of our checkpoints, adapters added to them."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         tensors = checkpoint.manifest["tensors"]
-        self.shapes: Shapes = {name: tuple(record["shape"]) for name, record in tensors.items()}
+        self.shapes: Shapes = {name: tuple(tensors[name]["shape"]) for name in plain_names(checkpoint)}
 
     def read(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
-        for _, name, tensor in self._checkpoint.read({name: ["weight"] for name in names}):
-            yield name, tensor
+        yield from plain_weights(self._checkpoint, names)
 
 
 class ReleasedSource:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from data_engine.files import atomic_write_text
 from train.config import TrainConfig
 from train.deepspeed_engine import TrainingEngine
+from train.plots import draw_training, read_metrics
 from train.run_directory import RunDirectory
 from train.tracking import NoTracker, Tracker, WandbTracker
 
@@ -29,6 +30,7 @@ class RunLog:
     """The log of rank 0. `say` for sentences, `step` for numbers."""
 
     def __init__(self, config: TrainConfig, run: RunDirectory, first_step: int) -> None:
+        self._run, self._plot = run, config.logging.plots
         self._text = open(run.log_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed in close()
         _forget_steps_after(run.metrics_file, first_step)
         self._lines = open(run.metrics_file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
@@ -61,9 +63,17 @@ class RunLog:
 
     def close(self) -> None:
         self._tracker.close()
+        if self._plot:
+            self._draw()
         self._bar.close()
         self._text.close()
         self._lines.close()
+
+    def _draw(self) -> None:
+        try:
+            draw_training(self._run.metrics_file, self._run.plot_file)
+        except Exception as error:  # a picture is never worth a run
+            self.note(f"no plots: {type(error).__name__}: {error}")
 
 
 class SilentLog:
@@ -91,13 +101,7 @@ Log = RunLog | SilentLog
 def _forget_steps_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # the half line of a run that was killed
+    kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] <= step]
     atomic_write_text(path, "".join(kept))
 
 
@@ -111,11 +115,15 @@ def _as_line(metrics: Mapping[str, Any]) -> str:
         ("tokens_per_second", "{:.0f} tok/s"),
         ("seconds", "{:.2f} s/step"),
         ("data_wait_share", "wait {:.0%}"),
+        ("bubble_share", "bubble {:.0%}"),
         ("pack_fill", "fill {:.0%}"),
         ("epoch", "epoch {:.2f}"),
     ):
         if key in metrics:
             parts.append(text.format(metrics[key]))
+    parts += [f"{task} {loss:.3f}" for task, loss in metrics.get("task_loss", {}).items()]
+    if "skipped_steps" in metrics:
+        parts.append(f"left out {metrics['skipped_steps']}")
     return "  ".join(parts)
 
 
@@ -130,7 +138,8 @@ def expert_statistics(
 
     Returns:
         `balance_loss`: mean per micro-batch, summed over layers; `expert_load_max`: the busiest expert of any layer
-        against the mean of its layer (1 = balanced); `expert_load_min` likewise. Empty without experts.
+        against the mean of its layer (1 = balanced); `expert_load_min` likewise; `idle_experts`: share of the experts
+        that no token chose. None of them drops a token: there is no capacity. Empty without experts.
     """
     if decoder_layers == 0:
         return {}
@@ -149,4 +158,5 @@ def expert_statistics(
         "balance_loss": float(sums[:, 0].sum()) / passes,
         "expert_load_max": float(relative.max()),
         "expert_load_min": float(relative.min()),
+        "idle_experts": float((load == 0).double().mean()),
     }

@@ -33,9 +33,11 @@ from model.clip import ClipEncoder
 from model.config import PATCH_SIZE, DecoderConfig
 from model.decoder import DecoderLayer, RmsNorm
 from model.deepencoder import Projector, encode_features
-from model.loss import next_token_loss
+from model.loss import next_token_losses
 from model.moe import MixtureOfExperts
 from model.sam import SamVisionTokenizer
+from model.sequence import IGNORE
+from train.data.kinds import KINDS
 from train.data.micro_batch import (
     HEADER,
     HEADER_LABELLED,
@@ -57,6 +59,8 @@ class StageLayer(nn.Module):
         """Full name in the checkpoint of a parameter of this layer."""
         attribute, _, rest = local_name.partition(".")
         prefix = self.prefixes[attribute]
+        # A layer with an adapter beside it (train.lora) keeps its name.
+        rest = rest.replace("base_layer.", "")
         return f"{prefix}.{rest}" if rest else prefix
 
     def named_checkpoint_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -251,18 +255,42 @@ def step_share(metadata: Tensor, micro_batches: int, data_parallel_size: int) ->
 
 
 class LossStage(StageLayer):
-    """The last layer of a pipeline. Remembers the headers of what it was trained on, in order."""
+    """The last layer of a pipeline. Remembers the headers of what it was trained on, and the losses by kind."""
 
     def __init__(self, micro_batches: int, data_parallel_size: int) -> None:
         super().__init__()
         self._counts = micro_batches, data_parallel_size
         self._headers: list[Tensor] = []
+        self._kinds: dict[bool, Tensor] = {}
 
-    def weigh(self, total: Tensor, metadata: Tensor) -> Tensor:
-        """The summed loss of a micro-batch as its share of the step, see `step_share`."""
+    def weigh(self, total: Tensor, losses: Tensor, metadata: Tensor) -> Tensor:
+        """The summed loss of a micro-batch as its share of the step, see `step_share`.
+
+        Args:
+            losses: fp32 [labelled positions].
+        """
         if self.training:
             self._headers.append(metadata[HEADER, :HEADER_LENGTH].clone())
+        self._add_kinds(losses.detach(), metadata)
         return total * step_share(metadata, *self._counts)
+
+    def _add_kinds(self, losses: Tensor, metadata: Tensor) -> None:
+        segments = metadata[SEGMENT][metadata[LABEL] != IGNORE]
+        last = metadata.shape[1] - 1
+        kinds = metadata[HEADER, (HEADER_LENGTH - 1 + segments).clamp(max=last)].long()
+        if self.training not in self._kinds:
+            self._kinds[self.training] = torch.zeros(2, KINDS, dtype=torch.float64, device=losses.device)
+        sums, counts = self._kinds[self.training]
+        sums.index_add_(0, kinds, losses.double())
+        counts.index_add_(0, kinds, torch.ones_like(losses, dtype=torch.float64))
+
+    def take_kinds(self, trained: bool = True) -> Tensor | None:
+        """float64 [2, KINDS]: sum of losses and labelled tokens of every kind since the last call.
+
+        Args:
+            trained: of what was trained on; otherwise, of what was evaluated.
+        """
+        return self._kinds.pop(trained, None)
 
     def take_headers(self) -> list[Tensor]:
         """int32 [HEADER_LENGTH] of every micro-batch trained on since the last call."""
@@ -285,5 +313,5 @@ class HeadStage(LossStage):
     def forward(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """(hidden, metadata) -> loss, fp32 scalar."""
         hidden, metadata = batch
-        total = next_token_loss(self.norm(hidden), self.lm_head.weight, metadata[LABEL])
-        return self.weigh(total, metadata)
+        losses = next_token_losses(self.norm(hidden), self.lm_head.weight, metadata[LABEL])
+        return self.weigh(*losses, metadata)

@@ -16,6 +16,7 @@ from model.tokenizer import Tokenizer, TokenizerError
 from train.assemble import PipelineLayer, model_config
 from train.config import TrainConfig, World, require
 from train.data.loader import PackedLoader
+from train.held_out import HeldOut, open_held_out
 from train.planning.cutting import CutModel, cut_model
 from train.run_directory import RunDirectory
 
@@ -32,6 +33,8 @@ class Prepared:
     cut: CutModel
     loader: PackedLoader | None
     """On the ranks of the first stage."""
+    held_out: HeldOut
+    """Likewise; empty when nothing is evaluated."""
 
     @property
     def layers(self) -> list[PipelineLayer]:
@@ -104,6 +107,7 @@ def prepare(config: TrainConfig) -> Prepared:
     if world.rank == 0:
         run.check_belongs_to(config)
     loader = make_loader(config, world, tokenizer)
+    held_out = open_held_out(config, world, tokenizer)
     if world.rank == 0:
         run.occupy(config, tokenizer)
-    return Prepared(config, world, run, tokenizer, model, cut, loader)
+    return Prepared(config, world, run, tokenizer, model, cut, loader, held_out)

@@ -8,20 +8,22 @@
     checkpoints/step_N/ see `train.checkpoint`
     latest              name of the newest checkpoint
     quarantine-*.jsonl  damaged samples that were left out, see `train.data.damage`
-    control/            a file `stop` or `save` in it asks the run to do so
+    control/            a file `stop`, `save` or `pin` in it asks the run to do so
+    heartbeat/, stacks/ signs of life of every process, see `train.watch`
+    profile/            what torch's profiler recorded
     report/             plots; data.json of `data_report=true`, which may be there before the run is
+    .lock               who is at work here, see `train.run_lock`
 
-Only rank 0 writes here, except for the checkpoint and quarantine files that belong to one rank.
+Only rank 0 writes here, except for files that name a rank or a stage.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -29,6 +31,7 @@ from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_text
 from model.tokenizer import Tokenizer
 from train.config import TrainConfig
+from train.run_lock import RunLock
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -56,8 +59,9 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.latest_file = self.path / "latest"
         self.control = self.path / "control"
+        self.plot_file = self.path / "report" / "training.svg"
         self.data_report_file = self.path / "report" / "data.json"
-        self._lock: IO[str] | None = None
+        self.lock = RunLock(self.path / ".lock", self.control)
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that the run was started with.
@@ -97,20 +101,13 @@ class RunDirectory:
         """Make the directory ours until this process ends, and write what describes the run. Rank 0 only.
 
         Raises:
-            ConfigError: another process is running in it.
+            ConfigError: another run is at work in it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115 - held until the process ends
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(
-                f"another run is at work in run={self.path}; wait for it, stop it with `touch {self.control}/stop`, "
-                "or give another run directory."
-            ) from error
+        self.lock.take()
         self.checkpoints.mkdir(exist_ok=True)
         self.control.mkdir(exist_ok=True)
-        for request in ("stop", "save"):
+        for request in ("stop", "save", "pin"):
             (self.control / request).unlink(missing_ok=True)
         text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
         atomic_write_text(self.config_file, text)

@@ -91,6 +91,11 @@ class Lora:
             f"lora.targets={self.targets} must be some of {', '.join(LORA_TARGETS)}.",
         )
 
+    @property
+    def scale(self) -> float:
+        """Factor of the update; 0 without adapters."""
+        return self.alpha / self.rank if self.rank else 0.0
+
 
 @dataclass
 class Evaluation:

@@ -9,14 +9,18 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+from tests.train.processes import run
 from train.config import Logging, TrainConfig
+from train.data.kinds import KINDS, TEXT, kind_names, kind_number
+from train.meter import mean_losses
 from train.metrics import RunLog
 from train.run_directory import RunDirectory
 
 
-def log_of(path: Path, first_step: int, wandb: str = "disabled") -> RunLog:
-    return RunLog(TrainConfig(logging=Logging(wandb=wandb)), RunDirectory(path), first_step)
+def log_of(path: Path, first_step: int, wandb: str = "disabled", plots: bool = False) -> RunLog:
+    return RunLog(TrainConfig(logging=Logging(wandb=wandb, plots=plots)), RunDirectory(path), first_step)
 
 
 def test_a_resumed_run_logs_no_step_twice(tmp_path: Path) -> None:
@@ -63,3 +67,78 @@ def test_wandb_that_hangs_does_not_slow_the_run(tmp_path: Path, monkeypatch: pyt
         log.step({"step": step, "loss": 1.0})
     log.close()
     assert time.monotonic() - started < 10
+
+
+UNREACHABLE = """
+import json, sys, time
+from pathlib import Path
+import train.tracking
+train.tracking.PATIENCE = 2.0
+from tests.train.test_metrics import log_of
+log = log_of(Path(sys.argv[1]), 0, wandb="online")
+started = time.monotonic()
+for step in range(1, 51):
+    log.step({"step": step, "loss": 1.0})
+print("stepped", time.monotonic() - started)
+log.close()
+print("closed", time.monotonic() - started)
+"""
+
+
+@pytest.mark.slow
+def test_a_wandb_server_that_cannot_be_reached_costs_nothing_but_patience_at_the_end(tmp_path: Path) -> None:
+    started = time.monotonic()
+    result = run(
+        [sys.executable, "-c", UNREACHABLE, str(tmp_path)], 100, WANDB_BASE_URL="http://127.0.0.1:9",
+        WANDB_API_KEY="0" * 40,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    times = dict(
+        line.split() for line in result.stdout.splitlines() if line.startswith(("stepped", "closed"))
+    )
+    assert float(times["stepped"]) < 2 and float(times["closed"]) < 10
+    assert time.monotonic() - started < 60, "the process ends too"
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 50
+
+
+def test_losses_by_kind_are_means_over_labelled_tokens() -> None:
+    names = kind_names(["page", "chart"], ["base", "tiny"])
+    sums = torch.zeros(2, KINDS, dtype=torch.float64)
+    for task, mode, loss, count in (
+        ("page", "base", 10.0, 5), ("page", "tiny", 2.0, 1), ("chart", "tiny", 9.0, 3), ("page", TEXT, 4.0, 4),
+    ):  # fmt: skip
+        sums[0, kind_number(task, mode)] += loss
+        sums[1, kind_number(task, mode)] += count
+    assert mean_losses(sums, names) == {
+        "task_loss": {"chart": 3.0, "page": 1.6},
+        "task_tokens": {"chart": 3, "page": 10},
+        "mode_loss": {"base": 2.0, "text": 1.0, "tiny": 2.75},
+    }
+
+
+def test_kinds_that_share_a_number_are_shown_together() -> None:
+    tasks = [f"task{number}" for number in range(9000)]
+    names = kind_names(tasks, ["base"])
+    assert len(names) < 2 * len(tasks), "so many cannot all differ"
+    shared = [name for name in names.values() if "|" in name[0]]
+    assert shared and all(name[0].count("|") == name[1].count("|") for name in shared)
+
+
+def test_plots_are_drawn_and_a_failure_to_draw_is_only_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"loss": 2.0, "task_loss": {"page": 2.5}, "stage_gradient_norms": [1.0, 2.0], "gradient_norm": 2.2}
+    log = log_of(tmp_path, 0, plots=True)
+    log.step({"step": 1, "skipped_steps": [1]})
+    for step in (2, 3):
+        log.step({"step": step, **row})
+    log.close()
+    svg = (tmp_path / "report/training.svg").read_text()
+    assert "<svg" in svg and svg.count("<path") > 10
+
+    def broken(*_: object) -> None:
+        raise MemoryError("no picture")
+
+    monkeypatch.setattr("train.metrics.draw_training", broken)
+    log_of(tmp_path, 3, plots=True).close()
+    assert "no plots: MemoryError: no picture" in (tmp_path / "log.txt").read_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import model as model_room
 from data_engine.command_line import compose
@@ -31,7 +31,7 @@ from train.run_directory import RunDirectory
 
 SMALL = [
     "sequence.tokens=128", "sequence.patches=384", "sequence.views=6", "sequence.vision_tokens=24",
-    "logging.every=1", "logging.wandb=disabled", "mixture_window=32",
+    "logging.every=1", "logging.wandb=disabled", "logging.plots=false", "mixture_window=32",
     "mixture=[]", "optimizer.learning_rate=2e-3", "optimizer.warmup_steps=2", "checkpoint.keep_last=9",
 ]  # fmt: skip
 STAGE_2 = ["experiment=nano_stage2", *SMALL, "micro_batches=3", "steps=6", "checkpoint.every=3"]
@@ -216,29 +216,6 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(material: Material, tmp_p
     assert Checkpoint.open(directory / f"checkpoints/step_{stopped}").step == stopped
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_before_the_optimizer(
-    material: Material, stage_1: Path, tmp_path: Path
-) -> None:
-    poisoned = tmp_path / "poisoned"
-    poisoned.mkdir()
-    tensors = {
-        name.removeprefix("weight/"): tensor.clone()
-        for name, tensor in weights(stage_1, 3).items()
-        if name.startswith("weight/model.vision_model.")
-    }
-    tensors["model.vision_model.pre_layrnorm.bias"][0] = float("nan")
-    save_file(tensors, poisoned / "model.safetensors")
-    directory = tmp_path / "run"
-    two = ["parallel.pipeline_stages=2", "parallel.cut=[2]"]
-    result = train(2, *STAGE_2, *two, f"run={directory}", f"init={poisoned}", *material.arguments)
-    assert result.returncode != 0
-    assert "error: step 0: the loss is not finite (stage 1, gradients of stage 0, 1)" in result.stderr
-    assert result.stderr.count("error: step") == 1, "one rank says it, not both"
-    assert not list((directory / "checkpoints").glob("step_*"))
-    assert "ended by NonFiniteError: step 0" in (directory / "log.txt").read_text()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MiB: one checkpoint of stage 1 takes over 20."""
@@ -262,7 +239,8 @@ def test_a_full_disk_ends_the_run_in_one_sentence(material: Material, small_disk
     arguments = ["experiment=nano_stage1", *SMALL, "micro_batches=1", "steps=3", f"run={directory}"]
     result = train(1, *arguments, *material.arguments)
     assert result.returncode == 2, result.stderr
-    assert result.stderr.startswith("error: no space left on the device") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: checkpoint step_3 cannot be written: no space left: it takes ")
+    assert "MiB free" in result.stderr and result.stderr.count("\n") == 1
     assert not list((directory / "checkpoints").iterdir()), "half a checkpoint stayed"
     assert not (directory / "latest").exists()
 

@@ -24,6 +24,7 @@ from model.flops import clip_flops, sam_flops
 from model.tokenizer import Tokenizer
 from model.views import ResolutionMode, ViewPlan, view_plan
 from train.data.draws import DrawTable
+from train.data.kinds import kind_names
 from train.data.lengths import DAMAGED, LABELLED, TASK, TextLengths
 from train.data.lengths import TOKENS as TEXT_TOKENS
 from train.data.modes import ModePlan
@@ -158,6 +159,11 @@ class SampleCosts:
             mine = mode_of_image == mode
             np.add.at(totals, owner[mine], image_costs(sizes[mine], self.modes.modes[mode]))
         return totals, counts
+
+    def kinds(self) -> dict[int, tuple[str, str]]:
+        """Number of a kind -> its task and resolution mode, of all that have been measured."""
+        tasks = (task for text in self.texts for task in text.tasks)
+        return kind_names(tasks, (mode.name for mode in self.modes.modes))
 
     def save(self) -> None:
         """Measure all samples and write the cache files, where there is a cache directory."""

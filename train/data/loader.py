@@ -198,6 +198,11 @@ class _StepLoader:
         """For each pack of a step, over all ranks and in stream order, its samples as "dataset/number"."""
         return [self._identities(pack) for pack in self._step_packs(step)]
 
+    def samples_of(self, step: int, data_parallel_rank: int, micro_batch: int) -> list[str]:
+        """The samples of one micro-batch of any rank as "dataset/number"."""
+        place = int(self._assignment(step)[data_parallel_rank, micro_batch])
+        return self._identities(self._step_packs(step)[place])
+
     def plan_checksum(self, step: int) -> str:
         """Hash of the samples of a step, pack by pack: equal on all ranks that have planned the same."""
         return plan_checksum(self.identities(step))

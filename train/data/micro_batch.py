@@ -35,6 +35,7 @@ from model.sequence import IGNORE, build_sequence
 from model.tokenizer import Tokenizer
 from model.views import ResolutionMode, ViewArrays, ViewPlan, make_views, open_image
 from train.data.costs import VisionCost
+from train.data.kinds import TEXT, kind_number
 from train.data.modes import ModeChoices, every_mode
 from train.data.packing import BUDGETS
 
@@ -45,7 +46,7 @@ TOKEN_IDS, VISION_INDEX, SEGMENT, POSITION, LABEL, HEADER = range(6)
 METADATA_ROWS = 6
 NO_VISION = -1
 
-# Places in row HEADER; the rest of it is 0.
+# Places in row HEADER.
 HEADER_LABELLED = 0
 """Labelled tokens of the whole optimizer step, over all micro-batches and data-parallel ranks."""
 HEADER_STEP = 1
@@ -57,6 +58,7 @@ HEADER_CHECKSUM = 4
 HEADER_SAMPLES = 5
 """Planned samples; a damaged one that was left out counts."""
 HEADER_LENGTH = 6
+"""After it: the kind of every sample, in the order of segments (see `train.data.kinds`)."""
 
 # Columns of the tile table.
 PATCH_OFFSET, PATCHES_HIGH, PATCHES_WIDE, TOKEN_OFFSET = range(4)
@@ -186,6 +188,7 @@ class MicroBatchFilling:
         self._metadata[LABEL] = IGNORE
         self._tokens = self._patches = self._views = self._vision_tokens = 0
         self._identities: list[str] = []
+        self._kinds: list[int] = []
 
     def add(self, packed: PackedSample) -> None:
         """Append a sample, or change nothing.
@@ -234,6 +237,7 @@ class MicroBatchFilling:
             sequence.vision_code, sequence.image_number, np.array(first_tokens, dtype=np.int32)
         )
         self._identities.append(packed.identity)
+        self._kinds.append(kind_number(sample.task, packed.mode.name if images else TEXT))
         metadata[SEGMENT, start:end] = len(self._identities)
         metadata[POSITION, start:end] = np.arange(length)
         metadata[LABEL, start:end] = sequence.labels
@@ -243,6 +247,7 @@ class MicroBatchFilling:
         """Go past a planned sample that cannot be used: no place is filled, but the checksum and the count are those
         of the plan, and the number of its segment stays unused."""
         self._identities.append(identity)
+        self._kinds.append(0)
 
     def finish(self, header: Header) -> MicroBatch:
         """The micro-batch, with its header."""
@@ -253,6 +258,9 @@ class MicroBatchFilling:
         row[HEADER_RANK] = header.data_parallel_rank
         row[HEADER_CHECKSUM] = np.uint32(zlib.crc32("\n".join(self._identities).encode())).astype(np.int32)
         row[HEADER_SAMPLES] = len(self._identities)
+        # There is room: a sample has three tokens at least, and so the sequence more places than segments.
+        kinds = self._kinds[: len(row) - HEADER_LENGTH]
+        row[HEADER_LENGTH : HEADER_LENGTH + len(kinds)] = kinds
         return self._batch
 
     def _vision_index(

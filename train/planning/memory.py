@@ -78,7 +78,7 @@ class Memory:
     optimizer: float
     """Master weights, moments, and what the optimizer copies."""
     activations: float
-    """Of all micro-batches in flight, nothing recomputed."""
+    """Of all micro-batches in flight; of `checkpoint_activations` only what recomputing keeps."""
     recomputed: float
     """The same when every block is recomputed in the backward pass."""
     wire: float
@@ -133,7 +133,10 @@ class MemoryModel:
         held = self.layers[start:stop]
         trainable = sum(layer.trainable for layer in held)
         flying = in_flight(stage, self.stages, self.micro_batches)
-        kept = sum(layer.activations.kept for layer in held)
+        kept = sum(
+            (layer.activations.inputs if layer.recomputed else layer.activations.kept) for layer in held
+        )
+        again = max((layer.activations.block for layer in held if layer.recomputed), default=0)
         inputs = sum(layer.activations.inputs for layer in held)
         block = max(layer.activations.block for layer in held)
         ends = held[-1].kind in ("head", "language_model")
@@ -141,7 +144,7 @@ class MemoryModel:
             weights=sum(layer.parameters for layer in held) * self.widths.value_bytes,
             gradients=trainable * (FP32 + self.widths.value_bytes if self.mixed_precision else FP32),
             optimizer=self._optimizer(trainable),
-            activations=kept * flying,
+            activations=kept * flying + again,
             recomputed=inputs * flying + block,
             wire=self._wire(stage, start, stop, flying),
             loss=head_working_bytes(self.head, self.widths.sequence.tokens, self.widths.value_bytes)
