@@ -123,6 +123,38 @@ def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = 
         raise
 
 
+def rewrite(source: str | os.PathLike, target: str | os.PathLike, dtype: torch.dtype | None = None) -> int:
+    """Read a checkpoint, check it, and write it again; whatever else lies beside the weights is copied byte for byte.
+
+    Args:
+        dtype: of the written weights; None keeps the source's.
+
+    Returns:
+        Number of parameters.
+
+    Raises:
+        CheckpointError: the source is not a whole checkpoint, or the target exists.
+        ModelConfigError: its config.json is not a DeepSeek-OCR config.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists():
+        raise CheckpointError(f"'{target}' exists; choose another directory or remove it first.")
+    model = load(source, dtype)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        made = workshop / target.name
+        save(model, made, next(model.parameters()).dtype)
+        written = {path.name for path in made.iterdir()}
+        for path in sorted(source.iterdir()):
+            if path.is_file() and path.suffix != ".safetensors" and path.name not in written:
+                shutil.copyfile(path, made / path.name)
+        made.rename(target)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def write_weights(parameters: Mapping[str, Tensor], directory: Path, dtype: torch.dtype) -> None:
     """Write the weights file and its index into an existing directory; no second copy of the weights is made."""
     tensors = {

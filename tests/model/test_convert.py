@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import model as ocr
+from model.__main__ import main
 from model.convert import WEIGHTS_NAME, CheckpointError
 
 
@@ -71,6 +72,22 @@ def test_bad_checkpoints_are_refused_in_one_sentence(nano, tmp_path):
     (target / WEIGHTS_NAME).write_bytes(b"x" * 100)
     with pytest.raises(CheckpointError, match="damaged"):
         ocr.load(target)
+
+
+def test_a_checkpoint_written_again_from_the_command_line_is_the_same(nano, tmp_path, capsys):
+    ocr.save(nano, tmp_path / "released")
+    (tmp_path / "released" / "tokenizer.json").write_bytes(b'{"a": 1}\n')
+    arguments = [f"checkpoint={tmp_path / 'released'}", f"out={tmp_path / 'again'}"]
+    assert main(arguments) == 0
+    assert "parameters" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "released").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "again").iterdir())
+    for name in names:
+        assert (tmp_path / "released" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    assert main(arguments) == 2
+    assert "exists" in capsys.readouterr().err
+    assert main([*arguments, "sam=x.pth"]) == 2
+    assert "leave one out" in capsys.readouterr().err
 
 
 def test_nothing_half_written_remains(nano, tmp_path, monkeypatch):
