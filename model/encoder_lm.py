@@ -124,4 +124,7 @@ def packed_hidden_states(
     length = input_ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
     mask = ((segment_ids[:, :, None] == segment_ids[:, None, :]) & causal)[:, None]
-    return decoder(inputs_embeds=hidden, attention_mask=mask, position_ids=position_ids).last_hidden_state
+    # Without a cache of keys and values: no one reads it, and a block that is computed again would fill it twice.
+    return decoder(
+        inputs_embeds=hidden, attention_mask=mask, position_ids=position_ids, use_cache=False
+    ).last_hidden_state

@@ -56,29 +56,37 @@ def add_lora(
         )
     if has_lora(model):
         raise LoraError("the model has adapters already; merge_lora(model) first.")
+    inject_adapters(model, "|".join(TARGETS[target] for target in targets), rank, alpha)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_adapter(name))
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def inject_adapters(module: nn.Module, layers: str, rank: int, alpha: int) -> None:
+    """Put adapters beside the linear layers of any module whose names match a regular expression as a whole.
+
+    Raises:
+        LoraError: peft is not installed.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise LoraError(
             "LoRA needs peft, which is not installed; pip install 'deepseek-ocr-train[lora]'."
         ) from error
-    layers = "|".join(TARGETS[target] for target in targets)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, lora_dropout=0.0, bias="none")
-    inject_adapter_in_model(config, model, ADAPTER)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_is_adapter(name))
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    inject_adapter_in_model(config, module, ADAPTER)
 
 
 def has_lora(model: nn.Module) -> bool:
-    return any(_is_adapter(name) for name, _ in model.named_parameters())
+    return any(is_adapter(name) for name, _ in model.named_parameters())
 
 
 def merged_parameters(model: DeepseekOCR) -> dict[str, Tensor]:
     """Parameters under the names of a plain model; where there is an adapter, base + B·A·scale. Changes nothing."""
     parameters: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
-        if _is_adapter(name):
+        if is_adapter(name):
             continue
         parameters[name.replace(".base_layer.", ".")] = parameter
         layer = name.removesuffix(".base_layer.weight")
@@ -115,15 +123,19 @@ def merge_lora(model: DeepseekOCR) -> DeepseekOCR:
     return model
 
 
-def _is_adapter(name: str) -> bool:
+def is_adapter(name: str) -> bool:
+    """Whether a parameter belongs to an adapter."""
     return ".lora_A." in name or ".lora_B." in name
 
 
+def merged_weight(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """weight [out, in] + up [out, rank] @ down [rank, in] * scale, added in fp32 and rounded once, because a small
+    update is soon lost in bf16."""
+    return (weight.detach().float() + (up.detach().float() @ down.detach().float()) * scale).to(weight.dtype)
+
+
 def _merged(layer: nn.Module, weight: Tensor) -> Tensor:
-    """[out, in]; added in fp32 and rounded once, because a small update is soon lost in bf16."""
-    down = layer.get_submodule("lora_A").get_submodule(ADAPTER).get_parameter("weight")  # [rank, in]
-    up = layer.get_submodule("lora_B").get_submodule(ADAPTER).get_parameter("weight")  # [out, rank]
+    down = layer.get_submodule("lora_A").get_submodule(ADAPTER).get_parameter("weight")
+    up = layer.get_submodule("lora_B").get_submodule(ADAPTER).get_parameter("weight")
     scaling: Any = layer.scaling
-    return (weight.detach().float() + (up.detach().float() @ down.detach().float()) * scaling[ADAPTER]).to(
-        weight.dtype
-    )
+    return merged_weight(weight, down, up, scaling[ADAPTER])

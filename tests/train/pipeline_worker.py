@@ -20,6 +20,8 @@ from train.deepspeed_engine import TrainingEngine, start_processes, stop_process
 from train.metrics import expert_statistics
 
 FROZEN = "model.sam_model"
+PART_RATES = {"model.vision_model": 3e-4, "model.layers.1": 2e-3}
+"""Highest learning rates of two parts; all others learn at the default of 1e-3."""
 
 
 def configuration(spec: dict) -> TrainConfig:
@@ -30,7 +32,11 @@ def configuration(spec: dict) -> TrainConfig:
         sequence=SHAPE,
         precision=spec.get("precision", "fp32"),
         parallel=Parallelism(spec["stages"], spec.get("cut", "balanced")),
-        optimizer=OptimizerSettings(clip=spec.get("clip", 0.1), epsilon=1e-4),
+        optimizer=OptimizerSettings(
+            clip=spec.get("clip", 0.1),
+            epsilon=1e-4,
+            part_learning_rates=PART_RATES if spec.get("freeze", True) else {},
+        ),
     )
 
 

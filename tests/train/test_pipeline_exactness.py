@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.train.pipeline_worker import FROZEN, configuration
+from tests.train.pipeline_worker import FROZEN, PART_RATES, configuration
 from tests.train.processes import launch, succeeded
 from tests.train.reference import reference_step
 from tests.train.synthetic import EMPTY, IMAGE, MIXED, TEXT_ONLY, VOCABULARY, Plan
 from train.assemble import model_config
-from train.optimizer import group_of
+from train.optimizer import group_of, optimizer_groups
 
 WORKER = str(Path(__file__).with_name("pipeline_worker.py"))
 ONE_REPLICA = ((MIXED, TEXT_ONLY, MIXED, EMPTY),)
@@ -89,12 +89,16 @@ def test_gradients_clipping_and_step_equal_one_process(
     torch.nn.utils.clip_grad_norm_(named.values(), settings.clip)
     groups = [
         {
-            "params": [p for name, p in named.items() if group_of(name, p) == group],
-            "weight_decay": settings.weight_decay if group == "decayed" else 0.0,
+            "params": [p for name, p in named.items() if group_of(name, p, PART_RATES) == group],
+            "weight_decay": settings.weight_decay if group.decayed else 0.0,
+            "lr": PART_RATES.get(group.part, 1e-3),
         }
-        for group in ("decayed", "plain")
+        for group in optimizer_groups(settings)
     ]
-    torch.optim.AdamW(groups, lr=1e-3, betas=tuple(settings.betas), eps=settings.epsilon).step()
+    assert all(group["params"] for group in groups), (
+        "every part with a rate of its own has both kinds of parameters"
+    )
+    torch.optim.AdamW(groups, betas=tuple(settings.betas), eps=settings.epsilon).step()
     for name, after in run.tensors("after").items():
         expected = model.get_parameter(name)
         assert torch.allclose(after, expected, rtol=0, atol=1e-6), name
