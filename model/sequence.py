@@ -42,7 +42,10 @@ class TokenSequence:
         """Stretch `number` of `length` tokens of a text; labels stay: its last one is the next stretch's first."""
         stretch = slice(number * length, (number + 1) * length)
         return TokenSequence(
-            self.input_ids[stretch], self.vision_code[stretch], self.image_number[stretch], self.labels[stretch]
+            self.input_ids[stretch],
+            self.vision_code[stretch],
+            self.image_number[stretch],
+            self.labels[stretch],
         )
 
 
