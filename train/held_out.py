@@ -8,6 +8,7 @@ from data_engine.dataset import Dataset, open_datasets
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
 from train.config import TrainConfig, World
+from train.data.damage import DamagedDataError
 from train.data.loader import HeldOutLoader
 
 
@@ -23,25 +24,25 @@ def open_held_out(config: TrainConfig, world: World, tokenizer: Tokenizer) -> He
     """What `evaluate.data` names, for this rank.
 
     Raises:
-        ConfigError: there is no data, or none of a dataset's samples fits a micro-batch.
+        ConfigError: there is no data, a text is damaged, or none of a dataset's samples fits a micro-batch.
     """
     if not config.evaluate.every or world.rank >= world.data_parallel_size:
         return HeldOut()
     try:
         datasets = open_datasets(config.evaluate.data)
-    except ConfigError as error:
+        loaders = {
+            name: HeldOutLoader(
+                {name: dataset},
+                tokenizer,
+                config.resolution_modes(),
+                config.sequence.budgets(),
+                config.micro_batches,
+                world.data_parallel_size,
+                world.rank,
+                too_long=config.too_long,
+            )
+            for name, dataset in datasets.items()
+        }
+    except (ConfigError, DamagedDataError) as error:
         raise ConfigError(f"evaluate.data: {error}") from error
-    loaders = {
-        name: HeldOutLoader(
-            {name: dataset},
-            tokenizer,
-            config.resolution_modes(),
-            config.sequence.budgets(),
-            config.micro_batches,
-            world.data_parallel_size,
-            world.rank,
-            too_long=config.too_long,
-        )
-        for name, dataset in datasets.items()
-    }
     return HeldOut(datasets, loaders)
