@@ -1,16 +1,24 @@
 """Sending metrics to Weights & Biases without ever being in the way.
 
-A thread of its own imports wandb, starts the run and sends; the training loop only puts metrics into a queue. What
-goes wrong there ends the sending and nothing else. `offline` (the default) needs neither account nor network: the
-files lie in RUN/wandb, and `wandb sync` sends them later. The same run directory is the same wandb run.
+A process of its own imports wandb, starts the run and sends (`train.wandb_process`); the training loop only puts
+metrics into a queue. What goes wrong there ends the sending and nothing else: wandb's own exit handlers can hold a
+process up for minutes when the server is gone, and here they hold up a process that is killed when patience ends.
+`offline` (the default) needs neither account nor network: the files lie in RUN/wandb, and `wandb sync` sends them
+later. The same run directory is the same wandb run.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import queue
 import secrets
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -45,7 +53,7 @@ class NoTracker:
 
 
 class WandbTracker:
-    """Sends from its own thread.
+    """Sends from its own process.
 
     Args:
         say: told, once, if the sending ends early.
@@ -54,15 +62,29 @@ class WandbTracker:
     def __init__(self, config: TrainConfig, run: RunDirectory, say: Callable[[str], None]) -> None:
         self._waiting: queue.Queue[Metrics | None] = queue.Queue(LONGEST_QUEUE)
         self._say = say
-        self._thread = threading.Thread(target=self._send, args=(config, run), name="wandb", daemon=True)
-        self._thread.start()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "train.wandb_process", json.dumps(_options(config, run))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            start_new_session=True,  # Ctrl-C is for the run, which then ends this one in good order
+        )  # fmt: skip
+        self._threads = [
+            threading.Thread(target=act, name="wandb", daemon=True) for act in (self._write, self._listen)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def log(self, metrics: Metrics) -> None:
         self._put(metrics)
 
     def close(self) -> None:
         self._put(None)
-        self._thread.join(PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # it, and wandb's own service
+        self._process.wait()
+        for thread in self._threads:
+            thread.join(1)
 
     def _put(self, item: Metrics | None) -> None:
         try:
@@ -70,30 +92,33 @@ class WandbTracker:
         except queue.Full:
             return  # the service is slower than the run, or gone: metrics.jsonl has it all
 
-    def _send(self, config: TrainConfig, run: RunDirectory) -> None:
-        try:
-            session = _start(config, run)
+    def _write(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended; `_listen` knows why
             while (metrics := self._waiting.get()) is not None:
-                session.log(dict(metrics), step=metrics["step"])
-            session.finish()
-        except Exception as error:  # whatever a logging service raises, training goes on
-            self._say(f"wandb is switched off for this run: {type(error).__name__}: {error}")
+                self._process.stdin.write(json.dumps(metrics) + "\n")
+                self._process.stdin.flush()
+        with suppress(OSError):
+            self._process.stdin.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        if reason := self._process.stdout.read().strip():
+            with suppress(ValueError):  # the log has been closed meanwhile
+                self._say(f"wandb is switched off for this run: {reason}")
 
 
-def _start(config: TrainConfig, run: RunDirectory) -> Any:
-    # Here, in the thread: the import alone takes seconds.
-    import wandb
-
+def _options(config: TrainConfig, run: RunDirectory) -> dict[str, Any]:
+    """Arguments of `wandb.init`."""
     identity = run.path / "wandb_id"
     if not identity.is_file():
         atomic_write_text(identity, secrets.token_hex(4) + "\n")
-    return wandb.init(
-        project=config.logging.project,
-        name=run.path.name,
-        id=identity.read_text(encoding="utf-8").strip(),
-        resume="allow",
-        mode="offline" if config.logging.wandb == "offline" else "online",
-        dir=str(run.path),
-        config=asdict(config),
-        settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
-    )
+    return {
+        "project": config.logging.project,
+        "name": run.path.name,
+        "id": identity.read_text(encoding="utf-8").strip(),
+        "resume": "allow",
+        "mode": "offline" if config.logging.wandb == "offline" else "online",
+        "dir": str(run.path),
+        "config": asdict(config),
+    }

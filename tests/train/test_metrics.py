@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-from tests.train.processes import run
+from tests.train.processes import REPOSITORY, run
 from train.config import Logging, TrainConfig
 from train.data.kinds import KINDS, TEXT, kind_names, kind_number
 from train.meter import mean_losses
@@ -38,28 +39,29 @@ def test_a_resumed_run_logs_no_step_twice(tmp_path: Path) -> None:
     assert "step 3  loss 30.0000" in (tmp_path / "log.txt").read_text()
 
 
+def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str) -> None:
+    """A module called wandb for the process that sends."""
+    room = tmp_path / "modules"
+    room.mkdir()
+    (room / "wandb.py").write_text(f"import time\nSettings = dict\ndef init(**options):\n    {init}\n")
+    monkeypatch.setenv("PYTHONPATH", f"{room}{os.pathsep}{REPOSITORY}")
+
+
 def test_wandb_that_fails_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = ModuleType("wandb")
-
-    def init(**_: object) -> None:
-        raise ConnectionError("no route to host")
-
-    broken.init = init  # type: ignore[attr-defined]
-    broken.Settings = dict  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "wandb", broken)
+    fake_wandb(tmp_path, monkeypatch, "raise ConnectionError('no route to host')")
     log = log_of(tmp_path, 0, wandb="online")
-    log.step({"step": 1, "loss": 1.0})
+    for step in range(1, 4):
+        log.step({"step": step, "loss": 1.0})
     log.close()
     text = (tmp_path / "log.txt").read_text()
     assert "wandb is switched off for this run: ConnectionError: no route to host" in text
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-def test_wandb_that_hangs_does_not_slow_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = ModuleType("wandb")
-    slow.init = lambda **_: time.sleep(3600)  # type: ignore[attr-defined]
-    slow.Settings = dict  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "wandb", slow)
+def test_wandb_that_hangs_does_not_slow_the_run_and_is_ended_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_wandb(tmp_path, monkeypatch, "time.sleep(3600)")
     monkeypatch.setattr("train.tracking.PATIENCE", 0.1)
     started = time.monotonic()
     log = log_of(tmp_path, 0, wandb="online")
@@ -67,6 +69,7 @@ def test_wandb_that_hangs_does_not_slow_the_run(tmp_path: Path, monkeypatch: pyt
         log.step({"step": step, "loss": 1.0})
     log.close()
     assert time.monotonic() - started < 10
+    assert log._tracker._process.returncode == -signal.SIGKILL  # type: ignore[attr-defined]
 
 
 UNREACHABLE = """
