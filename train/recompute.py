@@ -35,7 +35,7 @@ def named_blocks(layer: StageLayer) -> Iterator[tuple[str, nn.Module]]:
         if name in modules:
             yield layer.checkpoint_name(name), modules[name]
     for name in BLOCKS:
-        for number, block in enumerate(modules.get(name, ())):  # type: ignore[arg-type, var-annotated]
+        for number, block in enumerate(modules.get(name, ())):
             yield layer.checkpoint_name(f"{name}.{number}"), block
 
 
@@ -53,13 +53,13 @@ def recompute_blocks(layer: StageLayer, prefixes: Sequence[str]) -> None:
     """Compute the named blocks again in the backward pass, bit for bit the same, dropout included."""
     for name, block in named_blocks(layer):
         if is_below(name, prefixes):
-            block.forward = _recomputed(block.forward)  # type: ignore[method-assign]
+            block.forward = _recomputed(block.forward)
 
 
 def compile_blocks(layer: StageLayer) -> None:
     """Hand every block to torch.compile."""
     for _, block in named_blocks(layer):
-        block.forward = torch.compile(block.forward)  # type: ignore[method-assign]
+        block.forward = torch.compile(block.forward)
 
 
 def check_compiler() -> None:
