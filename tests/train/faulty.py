@@ -28,7 +28,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from train import checkpoint_state, deepspeed_engine
+from train import checkpoint_state, pipeline_engine
 from train.data.micro_batch import HEADER, HEADER_MICRO_BATCH, HEADER_STEP
 
 Fault = dict[str, Any]
@@ -64,7 +64,7 @@ def broken(outputs: Any, factor: float) -> Any:
 
 
 def install_in_passes(faults: list[Fault]) -> None:
-    original = deepspeed_engine._Module.forward
+    original = pipeline_engine.Module.forward
 
     def forward(self: Any, batch: tuple[Tensor, ...]) -> Any:
         header = batch[-1][HEADER].tolist()
@@ -87,7 +87,7 @@ def install_in_passes(faults: list[Fault]) -> None:
                 ]()
         return outputs
 
-    deepspeed_engine._Module.forward = forward
+    pipeline_engine.Module.forward = forward
 
 
 def install_in_saving(fault: Fault) -> None:
