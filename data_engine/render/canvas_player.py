@@ -10,6 +10,7 @@ import base64
 import functools
 import math
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import ImageColor
 
 from data_engine.fonts import FONT_FAMILIES, font_file
-from data_engine.render.graphics import color_surface, font, missing_characters, skia
+from data_engine.render.graphics import color_surface, font, missing_characters, skia, typeface
 
 _CAPS = {"butt": skia.Paint.kButt_Cap, "round": skia.Paint.kRound_Cap, "square": skia.Paint.kSquare_Cap}
 _JOINS = {
@@ -38,6 +39,14 @@ _BLENDS = {
     "lighten": skia.BlendMode.kLighten,
     "overlay": skia.BlendMode.kOverlay,
 }
+_BASELINES: dict[str, Callable[[float], float]] = {
+    "alphabetic": lambda ascent: 0.0,
+    "top": lambda ascent: ascent,
+    "middle": lambda ascent: ascent - 0.5,
+    "bottom": lambda ascent: ascent - 1.0,
+}
+"""Where the baseline lies below the point of a text, in ems, when the em square rises `ascent` above it."""
+_OS2 = int.from_bytes(b"OS/2", "big")
 _SMOOTH = skia.SamplingOptions(skia.FilterMode.kLinear)
 
 
@@ -112,26 +121,22 @@ class _Player:
         _, text, x, y, css, align, baseline, paint, line, effect = operation
         face = css_font(css)
         _check_drawable(text, css)
-        metrics = face.getMetrics()
-        width = face.measureText(text)
+        ink = skia.Rect()
+        width = face.measureText(text, skia.TextEncoding.kUTF8, ink)
         if align in ("right", "end"):
             x -= width
         elif align == "center":
             x -= width / 2
-        if baseline == "middle":
-            y -= (metrics.fAscent + metrics.fDescent) / 2
-        elif baseline in ("top", "hanging"):
-            y -= metrics.fAscent
-        elif baseline in ("bottom", "ideographic"):
-            y -= metrics.fDescent
+        y += _BASELINES[baseline](_em_ascent(css)) * face.getSize()
         brush = _brush(paint)
         if line is not None:
             brush = _with_line(brush, line)
-        ink = skia.Rect()
-        face.measureText(text, skia.TextEncoding.kUTF8, ink)
         ink.offset(x, y)
-        bounds = ink.makeOutset(brush.getStrokeWidth() + 1, brush.getStrokeWidth() + 1)
-        self._paint(effect, lambda brush: self._canvas.drawString(text, x, y, face, brush), brush, bounds)
+        if effect is None:
+            self._canvas.drawString(text, x, y, face, brush)
+        else:
+            bounds = ink.makeOutset(brush.getStrokeWidth() + 1, brush.getStrokeWidth() + 1)
+            self._paint(effect, lambda brush: self._canvas.drawString(text, x, y, face, brush), brush, bounds)
         if line is None and text.strip():
             matrix = self._canvas.getTotalMatrix()
             box = matrix.mapRect(ink)
@@ -345,6 +350,17 @@ def css_font(css: str) -> skia.Font:
     """The font of a CSS font text such as "bold 18px serif"."""
     family, bold, pixels = _font_parts(css)
     return font(font_file(family, bold), pixels)
+
+
+@functools.lru_cache(maxsize=512)
+def _em_ascent(css: str) -> float:
+    """How far the em square of a font rises above the baseline, in ems.
+
+    As Chromium has it: the typographic ascent and descent of the font's OS/2 table, scaled to one em together.
+    """
+    family, bold, _ = _font_parts(css)
+    ascent, descent = struct.unpack_from(">hh", typeface(font_file(family, bold)).getTableData(_OS2), 68)
+    return ascent / (ascent - descent)
 
 
 @functools.lru_cache(maxsize=8192)

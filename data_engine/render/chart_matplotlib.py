@@ -6,6 +6,7 @@ Fonts are named by file, ticks and labels by text, so that neither a matplotlibr
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Polygon
 from matplotlib.text import Text
 
 from data_engine.fonts import font_file
@@ -54,8 +55,22 @@ def draw_matplotlib(
     _add_title_and_legend(figure, content, style)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
-    texts = [drawn for text in figure.findobj(Text) if (drawn := _drawn(text, canvas, height)) is not None]
+    texts = [drawn for text in _texts(figure) if (drawn := _drawn(text, canvas, height)) is not None]
     return pixels, texts
+
+
+def _texts(figure: Figure) -> Iterator[Text]:
+    """All texts that may have been drawn. (`figure.findobj` makes ticks that nobody needs on its way.)"""
+    yield from figure.texts
+    for legend in figure.legends:
+        yield from legend.get_texts()
+    for axes in figure.axes:
+        yield from axes.texts
+        if axes.axison:
+            for axis in (axes.xaxis, axes.yaxis):
+                for tick in axis.get_major_ticks():
+                    yield tick.label1
+                    yield tick.label2
 
 
 @functools.lru_cache(maxsize=256)
@@ -84,18 +99,17 @@ def _draw_axes(axes: Axes, content: ChartContent, style: ChartStyle, layout: Cha
         right = axes.twinx()
         _prepare_axis(right, content.right_axis, style, False, False)
     places = np.arange(len(content.categories))
-    font = _plain(style)
     if horizontal:
-        axes.set_yticks(places, content.categories, fontproperties=font, color=style.ink)
+        axes.set_yticks([])
         axes.set_ylim(len(places) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
+        _write_categories(axes, content, style, horizontal, 0.25 * style.font_pixels, {})
     else:
         turned: dict[str, Any] = (
             {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if layout.label_angle else {}
         )
-        axes.set_xticks(places, content.categories, fontproperties=font, color=style.ink, **turned)
+        axes.set_xticks([])
         axes.set_xlim(-0.5, len(places) - 0.5)
-        axes.tick_params(axis="x", length=0, pad=0.4 * style.font_pixels)
+        _write_categories(axes, content, style, horizontal, 0.4 * style.font_pixels, turned)
     bars = [series for series in content.series if series.drawn_as == "bar"]
     stacked = content.form == "stacked bar"
     base = np.zeros(len(places))
@@ -128,6 +142,21 @@ def _draw_axes(axes: Axes, content: ChartContent, style: ChartStyle, layout: Cha
             target.fill_between(places, values, color=color, alpha=0.3)
         if content.labels_shown:
             _write_point_values(target, content, style, series, places, values)
+
+
+def _write_categories(
+    axes: Axes, content: ChartContent, style: ChartStyle, horizontal: bool, pad: float, turned: dict[str, Any]
+) -> None:
+    """The names of the categories, `pad` points from their axis: where the labels of ticks would stand.
+
+    A tick is five artists of matplotlib, and all that is seen of these is the label.
+    """
+    transform_of = axes.get_yaxis_text1_transform if horizontal else axes.get_xaxis_text1_transform
+    transform, vertical, across = transform_of(pad)
+    align = {"va": vertical, "ha": across, **turned}
+    for place, name in enumerate(content.categories):
+        x, y = (0.0, place) if horizontal else (place, 0.0)
+        axes.text(x, y, name, transform=transform, fontproperties=_plain(style), color=style.ink, **align)
 
 
 def _prepare_axis(axes: Axes, axis: Axis, style: ChartStyle, horizontal: bool, grid: bool) -> None:
@@ -232,13 +261,15 @@ def _draw_slices(
         turn = np.linspace(ends[place], ends[place + 1], 60)
         outer = np.stack([np.cos(turn), np.sin(turn)], 1)
         edge = np.concatenate([outer * reach[place], outer[::-1] * inner])
-        axes.fill(edge[:, 0], edge[:, 1], color=colors[place], edgecolor=style.paper, linewidth=_POINTS)
+        # As artists: `fill` and `plot` would look for limits that are set already.
+        axes.add_artist(Polygon(edge, facecolor=colors[place], edgecolor=style.paper, linewidth=_POINTS))
         middle = (ends[place] + ends[place + 1]) / 2
         direction = np.array([np.cos(middle), np.sin(middle)])
         if style.slice_labels == "outside":
             gap = 0.6 * style.font_pixels / layout.pie_radius
             start, end = direction * reach[place], direction * (1 + gap)
-            axes.plot([start[0], end[0]], [start[1], end[1]], color=colors[place], linewidth=_POINTS)
+            leader = Line2D([start[0], end[0]], [start[1], end[1]], color=colors[place], linewidth=_POINTS)
+            axes.add_artist(leader)
             align = ("left" if direction[0] >= 0 else "right", "center")
             step = 0.3 * style.font_pixels * _POINTS * (1 if direction[0] >= 0 else -1)
             _write(axes, slice_text(content, place), tuple(end), (step, 0.0), align, style, style.ink)

@@ -23,7 +23,6 @@ from data_engine.random_stream import Draws, Stream, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from data_engine.render.graphics import color_surface, graphics_versions, gray_surface, skia, versions_of
 from data_engine.render.png import encode
-from data_engine.render.svg_paths import draw_svg
 from data_engine.smiles import nci_file, read_smiles
 
 INVALID = "invalid SMILES"
@@ -98,5 +97,7 @@ class ChemistryRenderer(Renderer):
         pixels, surface = surface_of(self._width, self._height)
         canvas = surface.getCanvas()
         canvas.clear(skia.ColorSetRGB(paper, paper, paper))
-        draw_svg(drawer.GetDrawingText(), canvas)
+        # RDKit writes letters as outlines and nothing but paths and ellipses: skia's reader of SVG needs no font.
+        drawing = skia.SVGDOM.MakeFromStream(skia.MemoryStream.MakeCopy(drawer.GetDrawingText().encode()))
+        drawing.render(canvas)
         return pixels

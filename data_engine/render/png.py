@@ -7,6 +7,7 @@ are both quicker and smaller than a search for matches.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 
@@ -24,9 +25,16 @@ def encode(pixels: np.ndarray) -> Picture:
     height, width = pixels.shape[:2]
     if pixels.ndim == 2:
         return Picture(_gray(pixels), "png", width, height, pixels)
-    if pixels.shape[2] == 4:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
-    return Picture(fpng.from_ndarray(pixels), "png", width, height, pixels)
+    if pixels.shape[2] == 3:
+        return Picture(fpng.from_ndarray(pixels), "png", width, height, pixels)
+    opaque = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB, dst=_scratch(height, width))
+    return Picture(fpng.from_ndarray(opaque), "png", width, height, pixels)
+
+
+@functools.lru_cache(maxsize=4)
+def _scratch(height: int, width: int) -> np.ndarray:
+    """Room for one RGB picture [H, W, 3], used again and again: fresh memory costs more than what is written to it."""
+    return np.empty((height, width, 3), np.uint8)
 
 
 def _gray(pixels: np.ndarray) -> bytes:

@@ -67,9 +67,12 @@ def page_of(options: list[str]) -> str:
                 f"@font-face{{font-family:our-{family};font-weight:{weight};src:url(data:font/ttf;base64,{data})}}"
             )
             loads.append(f"document.fonts.load('{weight} 16px our-{family}','A\\u56fd')")
-    for family in FAMILIES:  # "serif" by itself means a font of Chrome's choice
+    for family in FAMILIES:
+        # "serif" by itself means a font of Chrome's choice. ECharts takes the width of one Chinese character for the
+        # height of a line, so a Latin font needs a Chinese one behind it, as a desktop has.
+        names = f"our-{family}" if family == "chinese" else f"our-{family},our-chinese"
         options = [
-            option.replace(f'"fontFamily":"{family}"', f'"fontFamily":"our-{family}"') for option in options
+            option.replace(f'"fontFamily":"{family}"', f'"fontFamily":"{names}"') for option in options
         ]
     return f"""<!doctype html><meta charset=utf-8><style>body{{margin:0}}{"".join(faces)}</style>
 <script>{asset_path("echarts.min.js").read_text("utf-8")}</script><body><script>
