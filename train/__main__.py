@@ -44,6 +44,8 @@ def _train(config: TrainConfig) -> int:
 
     # Texts are tokenised ahead in a thread; a node's ranks would otherwise all take all its cores for that.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if config.compile:
+        os.environ["TORCHDYNAMO_DISABLE"] = "0"  # the engine would switch the compiler off on CPUs
     prepared = prepare(config)
     # DeepSpeed takes seconds to import: after what can be refused has been refused.
     from train.agreement import DisagreementError

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from tests.train.synthetic import IMAGE, SHAPE, VOCABULARY, Plan
 from train.assemble import assemble, model_config
+from train.collective import gather
 from train.config import ModelChoice, OptimizerSettings, Parallelism, TrainConfig, World
 from train.cut import boundaries
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
@@ -38,6 +42,25 @@ def configuration(spec: dict) -> TrainConfig:
             part_learning_rates=PART_RATES if spec.get("freeze", True) else {},
         ),
     )
+
+
+@contextmanager
+def counted_messages(stages: int) -> Iterator[list[int]]:
+    """How many tensors this process hands to DeepSpeed's function for sending, by receiving stage."""
+    # Imported after the engine, which sets DeepSpeed's environment.
+    from deepspeed.runtime.pipe import p2p
+
+    sent, send = [0] * stages, p2p.send
+
+    def counted(tensor: torch.Tensor, stage: int, *more: object) -> object:
+        sent[stage] += 1
+        return send(tensor, stage, *more)
+
+    p2p.send = counted
+    try:
+        yield sent
+    finally:
+        p2p.send = send
 
 
 def main(spec: dict) -> None:
@@ -75,7 +98,9 @@ def main(spec: dict) -> None:
     write("before")
     evaluated = engine.evaluate_step(batches(0))
     engine.gradient_observers.append(lambda _: write("gradients", trainable_only=True))
-    result = engine.train_step(batches(0), 0, 1e-3)
+    with counted_messages(world.pipeline_stages) as sent:
+        result = engine.train_step(batches(0), 0, 1e-3)
+    sent_by_rank = gather(engine, torch.tensor(sent)).tolist()
     engine.gradient_observers.clear()
     write("after")
     experts = expert_statistics(
@@ -90,6 +115,7 @@ def main(spec: dict) -> None:
         report = {
             "evaluated": evaluated, "loss": result.loss, "gradient_norm": result.gradient_norm, "losses": losses,
             "stage_gradient_norms": result.stage_gradient_norms, "experts": experts, "bounds": bounds,
+            "sent": sent_by_rank,
         }  # fmt: skip
         (out / "report.json").write_text(json.dumps(report))
     engine.close()

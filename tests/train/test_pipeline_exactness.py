@@ -72,6 +72,14 @@ def test_gradients_clipping_and_step_equal_one_process(
     assert run.report["evaluated"] == pytest.approx(reference.loss, rel=1e-6)
     assert run.report["experts"]["balance_loss"] == pytest.approx(reference.balance_loss, rel=1e-5)
 
+    if cut == "paper":
+        # The frozen first stage gets nothing back; stage 1 sends its vision tokens and the metadata on.
+        replicas, micro_batches = len(kinds), len(kinds[0])
+        for rank in range(replicas, 2 * replicas):
+            assert run.report["sent"][rank] == [0, 0, 2 * micro_batches, 0]
+        for rank in range(2 * replicas, 3 * replicas):
+            assert run.report["sent"][rank] == [0, micro_batches, 0, 2 * micro_batches]
+
     gradients = run.tensors("gradients")
     assert gradients.keys() == reference.gradients.keys()
     differences = {name: relative_difference(gradients[name], g) for name, g in reference.gradients.items()}
