@@ -8,6 +8,7 @@ What is special here:
   divide the loss by another number.
 - What a pipeline's last stage received must be what its first stage sent, micro-batch by micro-batch; the headers
   of the metadata (step, micro-batch, rank, checksum of the samples) are compared one step later and before a save.
+- Steps are numbered from 0 here; sentences and records count them as the log does, from 1.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Agreement:
             failure = error
         except OSError as error:
             failure = ConfigError(
-                f"step {step}: the data cannot be read or its damage not recorded: {error}."
+                f"step {step + 1}: the data cannot be read or its damage not recorded: {error}."
             )
         self._exchange(step, plan, failure)
         self._sent = [batch.metadata[HEADER, :HEADER_LENGTH] for batch in batches or ()]
@@ -91,7 +92,7 @@ class Agreement:
     def _fetch(self, loader: PackedLoader, step: int) -> list[MicroBatch]:
         batches = list(loader.step_batches(step))
         if self._quarantine and (damages := loader.take_damages()):
-            self._quarantine.add(step, damages)
+            self._quarantine.add(step + 1, damages)
         return batches
 
     def _exchange(self, step: int, plan: int = 0, failure: Exception | None = None) -> None:
@@ -121,12 +122,12 @@ class Agreement:
         damaged = table[0][QUARANTINED_BEFORE] + sum(row[QUARANTINED] for row in table)
         if damaged > self._policy.budget:
             raise DamagedDataError(
-                f"step {step}: {damaged} samples cannot be used, more than damage.budget={self._policy.budget}; "
+                f"step {step + 1}: {damaged} samples cannot be used, more than damage.budget={self._policy.budget}; "
                 "quarantine-rank*.jsonl in the run directory names them: mend the data, or raise the budget."
             )
         if damaged > self.damaged and self._policy.policy == BLANK:
             self._log.say(
-                f"step {step}: {damaged} damaged samples left out so far (damage.budget={self._policy.budget}); "
+                f"step {step + 1}: {damaged} damaged samples left out so far (damage.budget={self._policy.budget}); "
                 "quarantine-rank*.jsonl names them"
             )
         self.damaged = damaged
@@ -142,12 +143,12 @@ def compare(step: int, table: list[list[int]], replicas: int) -> None:
     for replica, row in enumerate(table[:replicas]):
         if row[PLAN] != table[0][PLAN]:
             raise DisagreementError(
-                f"step {step}: data-parallel rank {replica} has planned other data than rank 0: its copy of the data "
+                f"step {step + 1}: data-parallel rank {replica} has planned other data than rank 0: its copy of the data "
                 "or its lengths cache differs, or it could not read a text; mend that and start again."
             )
         if row[SENT] != table[replica - replicas][RECEIVED]:
             raise DisagreementError(
-                f"step {step - 1}: the last stage of pipeline {replica} did not receive the micro-batches that its "
+                f"step {step}: the last stage of pipeline {replica} did not receive the micro-batches that its "
                 "first stage sent; the checkpoint before this step is good, and this is a fault of the engine."
             )
 

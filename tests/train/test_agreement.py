@@ -23,12 +23,12 @@ def test_every_kind_of_disagreement_is_noticed(stages: int, replicas: int) -> No
     for replica in range(replicas):
         lost = table(stages, replicas)
         lost[last + replica][RECEIVED] += 1
-        with pytest.raises(DisagreementError, match=f"step 4: the last stage of pipeline {replica} did not"):
+        with pytest.raises(DisagreementError, match=f"step 5: the last stage of pipeline {replica} did not"):
             compare(5, lost, replicas)
         if replica:
             other = table(stages, replicas)
             other[replica][PLAN] += 1
-            with pytest.raises(DisagreementError, match=f"step 5: data-parallel rank {replica} has planned"):
+            with pytest.raises(DisagreementError, match=f"step 6: data-parallel rank {replica} has planned"):
                 compare(5, other, replicas)
 
 

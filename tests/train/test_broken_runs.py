@@ -119,11 +119,12 @@ def test_nan_in_one_micro_batch_stops_all_before_the_optimizer(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
-    material: Material, tmp_path: Path
+    material: Material, tmp_path: Path, precision: str
 ) -> None:
     guarded, named = tmp_path / "guarded", tmp_path / "named"
-    guard = ["guard.spike_factor=20", "guard.window=2", "guard.action=skip"]
+    guard = [f"precision={precision}", "guard.spike_factor=20", "guard.window=2", "guard.action=skip"]
     faults = [
         {"fault": "spike", "step": 3},
         {"fault": "kill", "step": 4, "once": str(tmp_path / "killed")},
@@ -136,7 +137,11 @@ def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
     rows = metrics(guarded)
     assert rows[3]["skipped_steps"] == [4] and rows[3]["loss"] > 10 * rows[2]["loss"]
     assert all("skipped_steps" not in row for row in rows[:3] + rows[4:])
-    succeeded(launch(1, ["-m", "train", *ALONE, "skip_steps=[[4,4]]", f"run={named}", *material.arguments]))
+    succeeded(
+        launch(
+            1, ["-m", "train", *ALONE, guard[0], "skip_steps=[[4,4]]", f"run={named}", *material.arguments]
+        )
+    )
     assert metrics(named)[3]["skipped_steps"] == [4] and "loss" not in metrics(named)[3]
     assert [row["loss"] for row in metrics(named)[4:]] == [row["loss"] for row in rows[4:]]
     one, other = weights(guarded, 6), weights(named, 6)

@@ -17,6 +17,7 @@ from model.layout import NEWLINE, SEPARATOR, image_layout
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
 from model.views import MODES, ResolutionMode, make_views, open_image
+from train.data.kinds import TEXT, kind_number
 from train.data.micro_batch import (
     HEADER,
     HEADER_CHECKSUM,
@@ -93,7 +94,9 @@ def test_a_pack_holds_its_samples(tokenizer: Tokenizer, chosen: list[int]) -> No
     assert metadata[HEADER, :HEADER_CHECKSUM].tolist() == [77, 5, 2, 1]
     assert int(metadata[HEADER, HEADER_CHECKSUM].view(np.uint32)) == checksum
     assert metadata[HEADER, HEADER_CHECKSUM + 1] == len(samples)
-    assert not metadata[HEADER, HEADER_LENGTH:].any()
+    kinds = [kind_number(s.task, mode_of(s).name if s.images else TEXT) for s in samples]
+    assert metadata[HEADER, HEADER_LENGTH:].tolist()[: len(kinds)] == kinds
+    assert not metadata[HEADER, HEADER_LENGTH + len(kinds) :].any()
 
 
 def test_rows_of_the_vision_buffer_are_used_once(tokenizer: Tokenizer) -> None:
