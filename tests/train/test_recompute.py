@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 import torch
 from torch import Tensor
 
 from data_engine.errors import ConfigError
+from tests.train.processes import run as run_command
+from tests.train.processes import succeeded
 from tests.train.synthetic import IMAGE, MIXED, SHAPE, VOCABULARY, Plan
 from train.assemble import assemble, model_config
 from train.config import ModelChoice, TrainConfig
 from train.pipeline_layers import StageLayer
 from train.planning.cutting import cut_model
-from train.recompute import check_compiler, named_blocks
+from train.recompute import check_compiler, compile_blocks, named_blocks, recompute_blocks
 
 EVERYTHING = ["model.sam_model", "model.vision_model", "model.layers"]
 
@@ -119,6 +122,36 @@ def test_what_names_no_block_is_refused(prefix: str, sentence: str) -> None:
         assemble(config, model_config(config.model, VOCABULARY, IMAGE), 1)
 
 
+@pytest.mark.slow
+def test_a_compiled_block_computes_the_same() -> None:
+    """In a process of its own: the tests run with torch's compiler switched off."""
+    succeeded(run_command([sys.executable, __file__], 250, TORCHDYNAMO_DISABLE="0"))
+
+
+def compiled_against_plain() -> None:
+    """The dense decoder layer, whose compilation takes seconds and not minutes; compiled, then recomputed as well."""
+    layer = built(TrainConfig(sequence=SHAPE))[3]
+    (batch,) = Plan(((MIXED,),)).batches(0)
+    hidden = torch.randn(SHAPE.tokens, 128, generator=torch.Generator().manual_seed(1))
+
+    def passes() -> dict[str, Tensor]:
+        layer.zero_grad()
+        inputs = hidden.clone().requires_grad_()
+        output, _ = layer((inputs, batch.metadata))
+        output.square().sum().backward()
+        found = {name: p.grad.clone() for name, p in layer.named_parameters() if p.grad is not None}
+        return found | {"output": output.detach(), "input": inputs.grad}
+
+    plain = passes()
+    compile_blocks(layer)
+    compiled = passes()
+    recompute_blocks(layer, ["model.layers"])
+    for other in (compiled, passes()):
+        for name, tensor in plain.items():
+            difference = float((other[name] - tensor).abs().max() / tensor.abs().max())
+            assert difference < 1e-5, f"{name}: {difference}"
+
+
 def test_no_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(
@@ -142,3 +175,7 @@ def test_a_rate_for_what_is_absent_or_frozen_is_refused(rates: dict[str, float],
     config.optimizer.part_learning_rates = rates
     with pytest.raises(ConfigError, match=sentence):
         assemble(config, model_config(config.model, VOCABULARY, IMAGE), 1)
+
+
+if __name__ == "__main__":
+    compiled_against_plain()
