@@ -24,6 +24,7 @@ from data_engine.image_header import FORMATS
 from data_engine.look.histograms import histogram, shares
 from data_engine.look.labels import boxes_over, shown
 from data_engine.sample import Sample
+from data_engine.storage import is_url
 
 _SAMPLES_SHOWN = 24
 _SAMPLES_READ = 1000
@@ -54,6 +55,8 @@ def write_look(location: str, out: str | None, tokenizer: str | None) -> Path:
 
     `tokenizer` is a tokenizer.json, with which tokens are counted. Raises ConfigError when something is missing.
     """
+    if out is None and is_url(location):
+        raise ConfigError(f"out is required: give out=FILE.html, a local file for the page about {location}.")
     count = _token_counter(tokenizer)
     datasets = open_datasets(location)
     body = "".join(_dataset_html(dataset, count) for dataset in datasets.values())
