@@ -182,3 +182,27 @@ def test_help_lists_the_options_of_every_kind() -> None:
     for name in KINDS:
         assert f"Options of kind={name}:" in result.stdout
     assert "options.max_atoms" in result.stdout
+
+
+def test_a_key_may_be_a_word_that_python_keeps_for_itself() -> None:
+    from data_engine.command import schema_of
+
+    arguments = ["import=pages.jsonl", "out=x", "options.units=grid"]
+    command: Any = compose(schema_of(arguments), arguments)
+    assert (command.import_, command.options.units) == ("pages.jsonl", "grid")
+    assert "\n  import  (text, default null)\n" in help_text(schema_of([]))
+    with pytest.raises(ConfigError, match=r"^unknown key 'imprt'; did you mean 'import'\?$"):
+        compose(schema_of([]), ["imprt=x"])
+
+
+def test_own_data_go_in_by_one_command(tmp_path: Path) -> None:
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"text": "one"}\n{"text": "two"}\n{\n')
+    result = data_engine(f"import={source}", f"out={tmp_path / 'out'}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "format=jsonl, records have the fields text",
+        "skipped 1: bad JSON",
+        "  sample 2: line 3 of texts.jsonl",
+        f"{tmp_path / 'out'}: 2 samples in 1 shards",
+    ]
