@@ -143,8 +143,8 @@ def compare(step: int, table: list[list[int]], replicas: int) -> None:
     for replica, row in enumerate(table[:replicas]):
         if row[PLAN] != table[0][PLAN]:
             raise DisagreementError(
-                f"step {step + 1}: data-parallel rank {replica} has planned other data than rank 0: its copy of the data "
-                "or its lengths cache differs, or it could not read a text; mend that and start again."
+                f"step {step + 1}: data-parallel rank {replica} has planned other data than rank 0: its copy of the "
+                "data or its lengths cache differs, or it could not read a text; mend that and start again."
             )
         if row[SENT] != table[replica - replicas][RECEIVED]:
             raise DisagreementError(
