@@ -2,7 +2,7 @@
 
     python benchmarks/stage2_overhead.py                 # 2 stages on 2 pinned cores, 3 minutes
 
-Keys: rounds=5, tokens=256, vocabulary=4096, micro_batches=16, images=0 (of 640 px per sequence), cut=[7].
+Keys: rounds=3, tokens=768, vocabulary=4096, micro_batches=16, images=0 (of 640 px per sequence), cut=[7].
 
 The `small` preset, fp32, one thread per process, each process on a core of its own. A round times each stage alone (the
 other process waits), then takes one step of the engine, optimizer included; round after round, so that a machine that
@@ -40,7 +40,7 @@ from train.planning.cutting import CutModel, cut_model
 from train.planning.timeline import StageTime, simulate
 from train.stage_table import layer_ranges
 
-DEFAULTS = {"rounds": 5, "tokens": 256, "vocabulary": 4096, "micro_batches": 16, "images": 0}
+DEFAULTS = {"rounds": 3, "tokens": 768, "vocabulary": 4096, "micro_batches": 16, "images": 0}
 
 
 def read(arguments: Sequence[str]) -> tuple[dict[str, int], Any]:
