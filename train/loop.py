@@ -77,6 +77,7 @@ def _train(prepared: Prepared, watch: Watch, started: float) -> int:
         log.note(f"ended by {type(error).__name__}: {error}")
         raise
     finally:
+        watch.leave()
         log.close()
         if prepared.loader:
             prepared.loader.close()

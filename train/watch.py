@@ -33,6 +33,8 @@ import torch
 
 INTERVAL = 5.0
 """Seconds between two heartbeats."""
+LEAVING = 120.0
+"""Seconds for what comes after the last step: metrics that are still to be sent, plots."""
 PATIENT_START = 10
 """Until the end of the first step, the watchdog waits so many times as long: compiling and measuring take time."""
 
@@ -100,14 +102,23 @@ class Watch:
             if self._stacks.stat().st_size == 0:
                 self._stacks.unlink()
 
-    def enter(self, phase: str, step: int) -> None:
-        """A phase begins: data, step, log, save, ... The watchdog starts to count anew."""
+    def enter(self, phase: str, step: int, at_least: float = 0.0) -> None:
+        """A phase begins: data, step, log, save, ... The watchdog starts to count anew.
+
+        Args:
+            at_least: seconds that this phase may take, however short the limit is.
+        """
         if self._doing["step"] != step and self._doing.get("phase") == "step":
             self._patience = 1
         self._doing = {**self._doing, "step": step, "phase": phase, "since": time.time()}
         self._changed.set()
         assert self._dump is not None
-        faulthandler.dump_traceback_later(self._limit * self._patience, exit=True, file=self._dump)
+        seconds = max(at_least, self._limit * self._patience)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self._dump)
+
+    def leave(self) -> None:
+        """The run is over but for closing its log, which may wait for others however short the limit is."""
+        self.enter("close", self._doing["step"], LEAVING)
 
     def _live(self) -> None:
         written = 0.0
