@@ -106,6 +106,7 @@ def test_stages_train_and_read_the_same(material: Material, tuned: Path, tmp_pat
         assert right["reading_accuracy"] == left["reading_accuracy"]
 
 
+@pytest.mark.slow
 def test_every_cut_starts_with_the_same_adapters_and_the_model_unchanged() -> None:
     plain, tuned = TrainConfig(sequence=SHAPE), TrainConfig(sequence=SHAPE, lora=Lora(rank=2))
     model = model_config(plain.model, VOCABULARY, IMAGE)
