@@ -92,7 +92,7 @@ def test_every_other_command_is_there() -> None:
         if "/" in first:
             assert os.access(ROOT / first, os.X_OK), f"{first} is not an executable of this project"
         else:
-            assert first in ("python", "torchrun", "git", "cd", "export", "source"), line
+            assert first in ("python", "torchrun", "git", "cd", "export", "source", "sbatch", "kubectl"), line
 
 
 def test_every_file_that_is_named_exists() -> None:
