@@ -75,7 +75,7 @@ def next_token_losses(hidden: Tensor, head_weight: Tensor, labels: Tensor) -> tu
 def _add_product(total: Tensor, slope: Tensor, rows: Tensor) -> None:
     """Add slope^T · rows to the fp32 `total` [vocabulary, H] without a product of its size beside it."""
     if rows.dtype == torch.float32:
-        total.addmm_(slope.t(), rows)
+        torch.addmm(total, slope.t(), rows, out=total)
         return
     for part, columns in zip(total.split(WORDS), slope.split(WORDS, -1), strict=True):
         part += columns.t() @ rows
