@@ -94,7 +94,9 @@ def test_killed_stages_are_started_again_by_torchrun_and_compute_the_same(
     ("processes", "arguments", "rank", "place"),
     [
         (2, ALONE, 1, "stage 0 (micro-batch 1 of data-parallel rank 1)"),
-        (2, TWO, 0, "stage 0 (micro-batch 1 of data-parallel rank 0)"),
+        pytest.param(
+            2, TWO, 0, "stage 0 (micro-batch 1 of data-parallel rank 0)", marks=pytest.mark.thorough
+        ),
         (4, FOUR, 3, "stage 3 (micro-batch 1 of data-parallel rank 0)"),
     ],
     ids=["two replicas", "two stages", "four stages"],
@@ -119,7 +121,7 @@ def test_nan_in_one_micro_batch_stops_all_before_the_optimizer(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.thorough)])
 def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
     material: Material, tmp_path: Path, precision: str
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_in_every_phase_of_saving(material: Material, alone: Path, tmp_path: Path) -> None:
     directory = tmp_path / "run"
     keep = ["checkpoint.every=1", "checkpoint.keep_last=2", "checkpoint.pin=[1]"]

@@ -46,6 +46,7 @@ def quarantine(run: Path) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_damaged_run_computes_the_same_in_another_cut_and_finds_the_same_samples(
     material: Material, tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def test_resumed_without_evaluation_it_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_stages_train_and_read_the_same(material: Material, tuned: Path, tmp_path: Path) -> None:
     """The first stage has nothing that trains, the last one the head, which is frozen as well."""
     run = tmp_path / "run"

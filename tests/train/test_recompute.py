@@ -123,6 +123,7 @@ def test_what_names_no_block_is_refused(prefix: str, sentence: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_compiled_block_computes_the_same() -> None:
     """In a process of its own: the tests run with torch's compiler switched off."""
     succeeded(run_command([sys.executable, __file__], 250, TORCHDYNAMO_DISABLE="0"))

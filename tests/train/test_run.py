@@ -117,7 +117,7 @@ def test_bf16_resumes_bit_for_bit(material: Material, tmp_path: Path) -> None:
     [
         (1, ["parallel.pipeline_stages=1"]),
         (2, ["parallel.pipeline_stages=2", "parallel.cut=[3]"]),
-        (3, ["parallel.pipeline_stages=1", "micro_batches=1"]),
+        pytest.param(3, ["parallel.pipeline_stages=1", "micro_batches=1"], marks=pytest.mark.thorough),
     ],
     ids=["one process", "two stages", "three replicas"],
 )
