@@ -22,6 +22,14 @@ RUNS_FROM = 512
 """Row length from which samples are attended to one by one: below, one masked product costs less than many calls."""
 
 
+def packed_mask(segment_ids: Tensor) -> Tensor:
+    """int [B, S] -> bool [B, 1, S, S]: a token sees the earlier tokens of its own segment and itself."""
+    length = segment_ids.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
+    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    return (same & causal)[:, None]
+
+
 class AttentionLayout:
     """What every decoder layer needs to know about a sequence besides its hidden states. Built once per pass.
 
@@ -43,10 +51,7 @@ class AttentionLayout:
     def mask(self) -> Tensor:
         if self._given_mask is not None:
             return self._given_mask
-        length = self.segment_ids.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=self.segment_ids.device).tril()
-        same = self.segment_ids[:, :, None] == self.segment_ids[:, None, :]
-        return (same & causal)[:, None]
+        return packed_mask(self.segment_ids)
 
     @cached_property
     def starts(self) -> list[int] | None:
@@ -58,6 +63,12 @@ class AttentionLayout:
             return None
         begins = F.pad(self.segment_ids[:, 1:] != self.segment_ids[:, :-1], (1, 0), value=True)
         return [*begins.reshape(-1).nonzero()[:, 0].tolist(), begins.numel()]
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest run of `starts`."""
+        assert self.starts is not None
+        return max(end - start for start, end in pairwise(self.starts))
 
     @cached_property
     def cumulative_lengths(self) -> Tensor:
@@ -146,9 +157,6 @@ def _variable_length(query: Tensor, key: Tensor, value: Tensor, layout: Attentio
     """Flash attention over all runs at once, [B, A, S, D] -> [B, A, S, D]."""
     from torch.nn.attention.varlen import varlen_attn
 
-    starts = layout.starts
-    assert starts is not None
-    longest = max(end - start for start, end in pairwise(starts))
     batch, heads, length, width = query.shape
     tokens = (batch * length, heads, width)
     mixed = varlen_attn(
@@ -157,8 +165,8 @@ def _variable_length(query: Tensor, key: Tensor, value: Tensor, layout: Attentio
         value.transpose(1, 2).reshape(tokens),
         layout.cumulative_lengths,
         layout.cumulative_lengths,
-        longest,
-        longest,
+        layout.longest,
+        layout.longest,
         window_size=(-1, 0),  # causal
     )
     assert isinstance(mixed, Tensor)

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,16 +50,24 @@ def released_tensors(name: str, parameter: Tensor) -> Iterator[tuple[str, Tensor
             yield f"{stem}.{expert}.down_proj.weight", weight
 
 
-def released_shapes(config: DeepseekOCRConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the file, sorted by name."""
-    with shapes_only():
-        model = DeepseekOCR(config)
-    shapes = {
-        tensor_name: tuple(tensor.shape)
-        for name, parameter in model.named_parameters()
-        for tensor_name, tensor in released_tensors(name, parameter)
+def all_released_tensors(parameters: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of the file that named parameters correspond to, as detached views of them."""
+    return {
+        tensor_name: tensor
+        for name, parameter in parameters
+        for tensor_name, tensor in released_tensors(name, parameter.detach())
     }
-    return dict(sorted(shapes.items()))
+
+
+def released_shapes(config: DeepseekOCRConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the file, sorted by name as it is."""
+    with shapes_only():
+        return _shapes(DeepseekOCR(config))
+
+
+def _shapes(model: DeepseekOCR) -> dict[str, tuple[int, ...]]:
+    tensors = all_released_tensors(model.named_parameters())
+    return {name: tuple(tensors[name].shape) for name in sorted(tensors)}
 
 
 def load(
@@ -79,17 +88,13 @@ def load(
     with shapes_only():
         model = DeepseekOCR(config)
     files = tensor_files(directory)
-    _check_names(directory, model, files)
+    _check_names(directory, _shapes(model), files)
     if dtype is None:
         first = next(iter(files))
         with open_tensors(files[first]) as handle:
             dtype = handle.get_tensor(first).dtype
     model = model.to(dtype).to_empty(device=device)
-    targets = {
-        tensor_name: tensor
-        for name, parameter in model.named_parameters()
-        for tensor_name, tensor in released_tensors(name, parameter.data)
-    }
+    targets = all_released_tensors(model.named_parameters())
     for path in sorted(set(files.values())):
         for name, tensor in read_tensors(path, read_shapes(path)):
             targets[name].copy_(tensor)
@@ -99,8 +104,18 @@ def load(
 def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write `config.json`, the weights and their index; tokenizer files are the caller's.
 
-    Adapters (`model.lora`) are merged on the way; the model itself keeps them. Everything is written into a
-    temporary directory beside the target and renamed at the end.
+    Adapters (`model.lora`) are merged on the way; the model itself keeps them.
+
+    Raises:
+        CheckpointError: the target exists.
+    """
+    with new_directory(directory) as made:
+        write_checkpoint(model, made, dtype)
+
+
+@contextmanager
+def new_directory(directory: str | os.PathLike) -> Iterator[Path]:
+    """A temporary directory beside the target, renamed to it at the end; nothing of it remains after an error.
 
     Raises:
         CheckpointError: the target exists.
@@ -114,9 +129,7 @@ def save(model: DeepseekOCR, directory: str | os.PathLike, dtype: torch.dtype = 
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         temporary.chmod(0o755)
-        write_weights(merged_parameters(model), temporary, dtype)
-        text = json.dumps(model.config.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        (temporary / "config.json").write_text(text, encoding="utf-8")
+        yield temporary
         temporary.rename(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -136,38 +149,27 @@ def rewrite(source: str | os.PathLike, target: str | os.PathLike, dtype: torch.d
         CheckpointError: the source is not a whole checkpoint, or the target exists.
         ModelConfigError: its config.json is not a DeepSeek-OCR config.
     """
-    source, target = Path(source), Path(target)
-    if target.exists():
-        raise CheckpointError(f"'{target}' exists; choose another directory or remove it first.")
-    model = load(source, dtype)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        made = workshop / target.name
-        save(model, made, next(model.parameters()).dtype)
+    with new_directory(target) as made:
+        model = load(source, dtype)
+        write_checkpoint(model, made, next(model.parameters()).dtype)
         written = {path.name for path in made.iterdir()}
-        for path in sorted(source.iterdir()):
+        for path in sorted(Path(source).iterdir()):
             if path.is_file() and path.suffix != ".safetensors" and path.name not in written:
                 shutil.copyfile(path, made / path.name)
-        made.rename(target)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def write_weights(parameters: Mapping[str, Tensor], directory: Path, dtype: torch.dtype) -> None:
-    """Write the weights file and its index into an existing directory; no second copy of the weights is made."""
-    tensors = {
-        tensor_name: tensor.detach()
-        for name, parameter in parameters.items()
-        for tensor_name, tensor in released_tensors(name, parameter)
-    }
+def write_checkpoint(model: DeepseekOCR, directory: Path, dtype: torch.dtype) -> None:
+    """Write weights, index and config into an existing directory; no second copy of the weights is made."""
+    tensors = all_released_tensors(merged_parameters(model).items())
     total = write_tensors(directory / WEIGHTS_NAME, tensors, dtype)
     index = {
         "metadata": {"total_size": total},
         "weight_map": dict.fromkeys(sorted(tensors), WEIGHTS_NAME),
     }
     (directory / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(model.config.to_dict(), indent=2, ensure_ascii=False) + "\n"
+    (directory / "config.json").write_text(text, encoding="utf-8")
 
 
 def read_config(directory: str | os.PathLike) -> DeepseekOCRConfig:
@@ -187,12 +189,7 @@ def read_config(directory: str | os.PathLike) -> DeepseekOCRConfig:
     return DeepseekOCRConfig.from_dict(source)
 
 
-def _check_names(directory: Path, model: DeepseekOCR, files: Mapping[str, Path]) -> None:
-    wanted = {
-        tensor_name: tuple(tensor.shape)
-        for name, parameter in model.named_parameters()
-        for tensor_name, tensor in released_tensors(name, parameter)
-    }
+def _check_names(directory: Path, wanted: Mapping[str, tuple[int, ...]], files: Mapping[str, Path]) -> None:
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(set(files.values())):
         found |= read_shapes(path)

@@ -17,6 +17,7 @@ import torch.nn as nn
 from torch import Tensor
 from transformers import OPTConfig, OPTForCausalLM
 
+from .attention import packed_mask
 from .config import DeepseekOCRConfig, ModelConfigError
 from .deepencoder import Projector, build_encoder, encode_views, initialise_encoder
 from .deepseek_ocr import initialise_ends
@@ -121,10 +122,10 @@ def packed_hidden_states(
     decoder = language_model.model.decoder
     embedded = decoder.embed_tokens(input_ids)
     hidden = torch.where((vision_index >= 0)[..., None], vision[vision_index.clamp(min=0)], embedded)
-    length = input_ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()
-    mask = ((segment_ids[:, :, None] == segment_ids[:, None, :]) & causal)[:, None]
     # Without a cache of keys and values: no one reads it, and a block that is computed again would fill it twice.
     return decoder(
-        inputs_embeds=hidden, attention_mask=mask, position_ids=position_ids, use_cache=False
+        inputs_embeds=hidden,
+        attention_mask=packed_mask(segment_ids),
+        position_ids=position_ids,
+        use_cache=False,
     ).last_hidden_state

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import torch.nn as nn
 
 
+def is_below(name: str, prefixes: Sequence[str]) -> bool:
+    """Whether a checkpoint name is one of the prefixes or lies below it."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
 def freeze(model: nn.Module, prefixes: Sequence[str]) -> dict[str, int]:
     """Freeze every parameter whose name is a prefix or lies below one, such as `model.sam_model`.
 
@@ -17,10 +22,7 @@ def freeze(model: nn.Module, prefixes: Sequence[str]) -> dict[str, int]:
         ValueError: a prefix names nothing, or nothing would be left to train. The model is unchanged then.
     """
     parameters = dict(model.named_parameters())
-    chosen = {
-        prefix: [name for name in parameters if name == prefix or name.startswith(f"{prefix}.")]
-        for prefix in prefixes
-    }
+    chosen = {prefix: [name for name in parameters if is_below(name, [prefix])] for prefix in prefixes}
     unknown = [prefix for prefix, names in chosen.items() if not names]
     if unknown:
         possible = sorted({".".join(name.split(".")[:2]) for name in parameters})

@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from .config import DecoderConfig, DeepseekOCRConfig
-from .convert import released_tensors, save
+from .convert import all_released_tensors, new_directory, released_shapes, write_checkpoint
 from .deepseek_ocr import DeepseekOCR
-from .meta import shapes_only
 from .tensor_files import CheckpointError, TensorSource
 from .tokenizer import IMAGE
 
@@ -217,20 +216,10 @@ def import_parents(
     if language:
         config = _with_parents_vocabulary(config, Path(language), sources[-1][1])
         _check_settings(config.language, Path(language))
-    with shapes_only():
-        sketch = DeepseekOCR(config)
-    wanted = {
-        name: tuple(tensor.shape)
-        for ours, parameter in sketch.named_parameters()
-        for name, tensor in released_tensors(ours, parameter)
-    }
+    wanted = released_shapes(config)
     plans = [_plan(part, source, wanted) for part, source in sources]
     model = _random_model(config, seed, dtype)
-    tensors = {
-        name: tensor
-        for ours, parameter in model.named_parameters()
-        for name, tensor in released_tensors(ours, parameter.data)
-    }
+    tensors = all_released_tensors(model.named_parameters())
     lines, filled = [], set()
     for (part, source), plan in zip(sources, plans, strict=True):
         for name, value in source.read(plan.loaded):
@@ -238,10 +227,11 @@ def import_parents(
         filled |= {target.partition("@")[0] for target in plan.loaded.values()}
         lines.append(f"{part.key}: {len(plan.loaded)} tensors from {source.place} ({plan.layout})")
         lines += [f"  dropped {count}: {reason}" for reason, count in plan.dropped.items()]
-    fresh = Counter(_root(name) for name in wanted if name not in filled)
+    fresh = Counter(_root(name) for name in tensors if name not in filled)
     lines.append(f"random (seed {seed}): " + ", ".join(f"{name} ({n})" for name, n in fresh.items()))
-    save(model, out, dtype)
-    lines.append(_copy_tokenizer(Path(language) if language else None, Path(out), config))
+    with new_directory(out) as made:
+        write_checkpoint(model, made, dtype)
+        lines.append(_copy_tokenizer(Path(language) if language else None, made, Path(out), config))
     return "\n".join(lines)
 
 
@@ -373,14 +363,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _copy_tokenizer(language: Path | None, out: Path, config: DeepseekOCRConfig) -> str:
+def _copy_tokenizer(language: Path | None, directory: Path, out: Path, config: DeepseekOCRConfig) -> str:
     copied = []
     for name in TOKENIZER_FILES:
         if language is not None and (language / name).is_file():
-            shutil.copyfile(language / name, out / name)
+            shutil.copyfile(language / name, directory / name)
             copied.append(name)
     if "tokenizer.json" not in copied:
         return f"tokenizer: none; put a tokenizer.json with {IMAGE} = {config.image_token_id} into {out}"
-    if _image_token_id(out) is None:
+    if _image_token_id(directory) is None:
         return f"tokenizer: copied, but it has no {IMAGE}; training and reading need it at {config.image_token_id}"
     return f"tokenizer: copied, {IMAGE} = {config.image_token_id}"

@@ -24,6 +24,7 @@ from model.config import ClipConfig, DeepseekOCRConfig, ModelConfigError, SamCon
 from model.decoder import DecoderLayer, RmsNorm, initialise_language
 from model.deepencoder import Projector, initialise_encoder
 from model.deepseek_ocr import initialise_ends
+from model.freeze import is_below
 from model.meta import shapes_only
 from model.sam import SamVisionTokenizer
 from train.config import ModelChoice, TrainConfig, require
@@ -43,7 +44,6 @@ from train.planning.load import assumed_load
 from train.recompute import (
     check_compiler,
     compile_blocks,
-    is_below,
     named_blocks,
     recompute_blocks,
     recomputes,

@@ -7,7 +7,6 @@ the run. All of it is made beside the target and renamed at the end.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_json
 from model.config import DeepseekOCRConfig
-from model.convert import save
+from model.convert import new_directory, write_checkpoint
 from model.deepseek_ocr import DeepseekOCR
 from model.meta import shapes_only
 from model.tokenizer import IMAGE, PAD
@@ -44,20 +43,12 @@ def export_run(run: RunDirectory, out: str, say: Callable[[str], None]) -> Check
             f"run={run.path} trained {checkpoint.manifest['architecture']}; only deepseek_ocr (stage 2) has a released "
             "layout. Give this run as init= of a stage-2 run."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        made = workshop / target.name
-        save(trained_model(checkpoint), made)
+    with new_directory(target) as made:
+        write_checkpoint(trained_model(checkpoint), made, torch.bfloat16)
         for name in TOKENIZER_FILES:
             if (run.tokenizer / name).is_file():
                 shutil.copyfile(run.tokenizer / name, made / name)
         atomic_write_json(made / "processor_config.json", _processor_config(config))
-        for path in made.iterdir():
-            path.chmod(0o644)  # safetensors makes files that only their owner can read
-        made.rename(target)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
     return checkpoint
 
 

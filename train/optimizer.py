@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 
+from model.freeze import is_below
 from train.settings import OptimizerSettings
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -41,7 +42,7 @@ def optimizer_groups(settings: OptimizerSettings) -> list[Group]:
 def group_of(name: str, parameter: nn.Parameter, parts: Iterable[str] = ()) -> Group:
     """Where a parameter belongs: to the longest prefix that fits its name, and to the decayed if it is a matrix or a
     kernel; vectors, norms, biases and tables of positions or tokens are not decayed."""
-    fitting = [part for part in parts if name == part or name.startswith(f"{part}.")]
+    fitting = [part for part in parts if is_below(name, [part])]
     table = any(word in _TABLES for word in name.split("."))
     return Group(max(fitting, key=len, default=""), parameter.ndim >= 2 and not table)
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn as nn
 from torch.utils.checkpoint import checkpoint
 
+from model.freeze import is_below
 from train.pipeline_layers import StageLayer
 from train.settings import require
 
@@ -37,11 +38,6 @@ def named_blocks(layer: StageLayer) -> Iterator[tuple[str, nn.Module]]:
     for name in BLOCKS:
         for number, block in enumerate(modules.get(name, ())):
             yield layer.checkpoint_name(f"{name}.{number}"), block
-
-
-def is_below(name: str, prefixes: Sequence[str]) -> bool:
-    """Whether a checkpoint name is one of the prefixes or lies below it."""
-    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 def recomputes(layer: StageLayer, prefixes: Sequence[str]) -> bool:
