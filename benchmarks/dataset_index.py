@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from data_engine.dataset import Dataset
 from data_engine.files import atomic_write_json
 from data_engine.index_file import COLUMNS, INDEX_NAME, XXH3, IndexHead, spans, write_index

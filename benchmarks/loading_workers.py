@@ -17,11 +17,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from data_engine.dataset import Dataset, open_datasets
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
 from model.views import MODES, make_views, open_image, view_plan
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import MicroBatchBuilder, MicroBatchShape, PackedSample
 from train.data.mixture import Mixture
 from train.data.reader import SampleReader
@@ -88,10 +91,10 @@ def rate(
     compute: float,
 ) -> dict[str, float]:
     """Micro-batches per second and processor time of each, then the wait beside a device that computes."""
-    loader = PackedLoader(
-        datasets, tokenizer, {"default": MODES[mode]}, SHAPE, Mixture(window=1024), 1, STEP, prefetch=2,
-        workers=workers,
-    )  # fmt: skip
+    settings = LoaderSettings(
+        modes={"default": MODES[mode]}, shape=SHAPE, micro_batches_per_step=STEP, workers=workers
+    )
+    loader = PackedLoader(datasets, tokenizer, settings, Mixture(window=1024), seed=1)
 
     def stream() -> Iterator[None]:
         step = 0
