@@ -4,7 +4,7 @@ What is special here:
 - A micro-batch has fixed budgets of tokens, pixel patches, views and vision tokens. A sample costs some of
   each; a pack may exceed none. One dimension (the one that the window needs most of) decides what fits *best*.
 - Best-fit decreasing: large samples first, each into the fullest pack that still takes it. At 8,192 tokens and
-  windows of 4,096 samples this fills 99.9 % of a text-like mix (next-fit: 87 %).
+  windows of 4,096 samples this fills 99.7 % of the mix in benchmarks/loading.md (next-fit: 84 %).
 - The plan of a window depends on nothing but the window, so any rank can compute it alone. What does not fill a
   pack at the end of a window is not carried over: it stays one (or a few) less filled packs.
 - A sample that exceeds a budget alone is dropped: no pack could hold it. Its draw is consumed, it counts in
