@@ -75,10 +75,22 @@ def test_quickstart_refuses_what_it_does_not_know(clone: Path, arguments: list[s
     refused(call(clone / "launch" / "quickstart", *arguments), sentence)
 
 
-def test_quickstart_explains_itself(clone: Path) -> None:
-    result = call(clone / "launch" / "quickstart", "--help")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("quickstart", "launch/quickstart --rehearsal [RUN_DIR]"),
+        ("setup", "launch/setup --check"),
+        ("test", "launch/test fast"),
+    ],
+)
+def test_commands_explain_themselves(clone: Path, name: str, line: str) -> None:
+    result = call(clone / "launch" / name, "--help")
     assert result.returncode == 0
-    assert "launch/quickstart [RUN_DIR]" in result.stdout and "--rehearsal" in result.stdout
+    assert line in result.stdout and "set -euo" not in result.stdout
+
+
+def test_setup_refuses_what_it_does_not_know(clone: Path) -> None:
+    refused(call(clone / "launch" / "setup", "--all"), "unknown option --all")
 
 
 def test_constraints_pin_exact_versions_and_nothing_else() -> None:

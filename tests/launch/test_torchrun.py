@@ -47,11 +47,19 @@ def test_what_cannot_work_is_refused_in_one_sentence(arguments: list[str], sente
     assert sentence in result.stderr
 
 
+def test_a_python_that_is_not_there_is_refused() -> None:
+    result = dry("--processes", "1", "run=x", PYTHON="python-of-tomorrow")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "PYTHON=python-of-tomorrow cannot be started" in result.stderr
+
+
 def test_one_node_needs_no_meeting_and_shares_its_cores() -> None:
     words = shlex.split(dry("--processes", "64", "--restarts", "3", "run=x", "model={a: 1}").stdout)
     assert words[0] == "OMP_NUM_THREADS=1"
     assert "--standalone" in words and words[words.index("--max-restarts") + 1] == "3"
     assert words[-4:] == ["-m", "train", "run=x", "model={a: 1}"], "arguments keep their blanks"
+    words = shlex.split(dry("--doctor", "--processes", "2", "--restarts", "3", "stages=2").stdout)
+    assert words[words.index("--max-restarts") + 1] == "0", "what was found does not go away by a restart"
 
 
 def test_gpus_are_counted_and_torchruns_own_variables_count() -> None:
