@@ -16,8 +16,13 @@ import pytest
 from PIL import Image
 
 from data_engine import command_line
+from data_engine.command import Command
 from data_engine.dataset import Dataset
+from data_engine.kinds import KINDS
+from data_engine.schema_fields import fields_of
+from evaluation.config import EvaluationConfig, ReadConfig
 from model.__main__ import parse
+from train.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -93,6 +98,45 @@ def test_every_other_command_is_there() -> None:
             assert os.access(ROOT / first, os.X_OK), f"{first} is not an executable of this project"
         else:
             assert first in ("python", "torchrun", "git", "cd", "export", "source", "sbatch", "kubectl"), line
+
+
+def settings() -> list[str]:
+    """Every `key=value ...` that stands in the text, as it would be typed."""
+    text = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    spans = [" ".join(span.split("\n")) for span in re.findall(r"`([^`]+)`", text)]
+    return [span for span in spans if re.match(r"'?[a-z_]+[\w.]*=", span)]
+
+
+def test_settings_in_the_text_are_keys() -> None:
+    known = {
+        field.key
+        for schema in (TrainConfig, EvaluationConfig, ReadConfig, Command)
+        for field in fields_of(schema)
+    }
+    known |= {f"options.{field.key}" for kind in KINDS.values() for field in fields_of(kind.options)}
+    keys = {word.split("=")[0] for span in settings() for word in shlex.split(span)} - {
+        "experiment"
+    }  # a group
+    assert len(keys) > 30
+    # What stands below a dictionary, such as modes.chart, is for the user to name.
+    assert {key for key in keys if not {key, key.rpartition(".")[0]} & known} == set()
+
+
+def test_a_shell_leaves_the_settings_as_they_are() -> None:
+    line = " ".join(settings())
+    typed = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True
+    )
+    assert typed.stdout.splitlines() == shlex.split(line)
+
+
+def test_settings_of_training_fit_together() -> None:
+    keys = {field.key for field in fields_of(TrainConfig)}
+    words = [word for span in settings() for word in shlex.split(span) if word[-1] in "]}"]
+    ours = [word for word in words if {word.split("=")[0], word.split("=")[0].rpartition(".")[0]} & keys]
+    assert len(ours) >= 6
+    config = command_line.compose(TrainConfig, ours, "train")
+    assert config.data_mixture().groups and config.skip_steps and config.checkpoint_activations
 
 
 def test_every_file_that_is_named_exists() -> None:
