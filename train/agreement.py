@@ -155,7 +155,7 @@ def compare(step: int, table: list[list[int]], replicas: int) -> None:
 
 def _plan_number(loader: PackedLoader, step: int) -> int:
     """What a step was planned to be, as a number: its samples and the labelled tokens that divide its loss."""
-    plan = f"{loader.plan_checksum(step)} {loader.summary(step).labelled_tokens}"
+    plan = f"{loader.plan.checksum(step)} {loader.plan.summary(step).labelled_tokens}"
     return int.from_bytes(hashlib.blake2b(plan.encode(), digest_size=7).digest(), "little")
 
 

@@ -22,7 +22,7 @@ def with_samples(error: NonFiniteError, prepared: Prepared) -> NonFiniteError:
     ranks, numbers = range(prepared.world.data_parallel_size), range(prepared.config.micro_batches)
     places = error.micro_batches or [(rank, number) for rank in ranks for number in numbers]
     packs = {
-        f"data-parallel rank {rank}, micro-batch {number}": loader.samples_of(step, rank, number)
+        f"data-parallel rank {rank}, micro-batch {number}": loader.plan.samples_of(step, rank, number)
         for rank, number in places
     }
     samples = [sample for pack in packs.values() for sample in pack]

@@ -10,6 +10,7 @@ from model.tokenizer import Tokenizer
 from train.config import TrainConfig, World
 from train.data.damage import DamagedDataError
 from train.data.loader import HeldOutLoader
+from train.data.loader_settings import LoaderSettings
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,17 @@ def open_held_out(config: TrainConfig, world: World, tokenizer: Tokenizer) -> He
         return HeldOut()
     try:
         datasets = open_datasets(config.evaluate.data)
+        settings = LoaderSettings(
+            modes=config.resolution_modes(),
+            shape=config.sequence.budgets(),
+            micro_batches_per_step=config.micro_batches,
+            data_parallel_size=world.data_parallel_size,
+            data_parallel_rank=world.rank,
+            prefetch=0,
+            too_long=config.too_long,
+        )
         loaders = {
-            name: HeldOutLoader(
-                {name: dataset},
-                tokenizer,
-                config.resolution_modes(),
-                config.sequence.budgets(),
-                config.micro_batches,
-                world.data_parallel_size,
-                world.rank,
-                too_long=config.too_long,
-            )
-            for name, dataset in datasets.items()
+            name: HeldOutLoader({name: dataset}, tokenizer, settings) for name, dataset in datasets.items()
         }
     except (ConfigError, DamagedDataError) as error:
         raise ConfigError(f"evaluate.data: {error}") from error

@@ -81,7 +81,7 @@ class StepMeter:
         loader = self._prepared.loader
         if loader is None:
             return {}
-        summaries = [loader.summary(number) for number in steps]
+        summaries = [loader.plan.summary(number) for number in steps]
         return {
             "tokens_per_second": sum(summary.tokens for summary in summaries) / elapsed,
             "samples": sum(summary.samples for summary in summaries),
@@ -94,7 +94,8 @@ class StepMeter:
         """Shares of the elapsed time, and the pipeline's bubble.
 
         `compute_share`, `wait_share` (for neighbours) and `update_share` (reducing gradients, optimizer) are means over
-        all processes; `data_wait_share` is of the process that waited longest for data, `save_share` of rank 0.
+        all processes; `data_wait_share` is of the process that waited longest for data, `save_share` of rank 0: what
+        stood still to save, not what is written while training goes on.
         `bubble_share` is the share of a step's passes and messages in which the busiest stage does not compute, beside
         `bubble_1f1b` = (p - 1) / (m + p - 1), what p equal stages with m micro-batches lose. Where several processes
         share a core, it also holds what they take from each other.

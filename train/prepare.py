@@ -16,6 +16,7 @@ from model.tokenizer import Tokenizer, TokenizerError
 from train.assemble import PipelineLayer, model_config
 from train.config import TrainConfig, World, require
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.held_out import HeldOut, open_held_out
 from train.planning.cutting import CutModel, cut_model
 from train.run_directory import RunDirectory
@@ -63,22 +64,25 @@ def make_loader(config: TrainConfig, world: World, tokenizer: Tokenizer) -> Pack
     require(bool(config.data), "data is required: give data=DIR with one dataset or several.")
     if world.rank >= world.data_parallel_size:
         return None
+    settings = LoaderSettings(
+        modes=config.resolution_modes(),
+        shape=config.sequence.budgets(),
+        micro_batches_per_step=config.micro_batches,
+        data_parallel_size=world.data_parallel_size,
+        data_parallel_rank=world.rank,
+        prefetch=config.prefetch,
+        workers=config.workers,
+        lengths_cache=config.lengths_cache or None,
+        too_long=config.too_long,
+        damage=config.damage,
+    )
     return PackedLoader(
         open_datasets(config.data),
         tokenizer,
-        config.resolution_modes(),
-        config.sequence.budgets(),
+        settings,
         config.data_mixture(),
         config.seed,
-        config.micro_batches,
-        world.data_parallel_size,
-        world.rank,
-        config.prefetch,
-        lengths_cache=config.lengths_cache or None,
-        order=config.sample_order(),
-        too_long=config.too_long,
-        workers=config.workers,
-        damage=config.damage,
+        config.sample_order(),
     )
 
 

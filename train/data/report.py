@@ -60,20 +60,20 @@ def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED
     assert isinstance(draws, MixtureDraws)
     loader.costs.save()
     stretches = _measure(
-        loader.stream, draws.quotas, loader.packs_per_step * steps, _Sizes.of(loader), measured_draws
+        loader.stream, draws.quotas, loader.settings.packs_per_step * steps, _Sizes.of(loader), measured_draws
     )
     total = _Tally.sum([stretch.tally.times(stretch.windows / stretch.measured) for stretch in stretches])
     windows = sum(stretch.windows for stretch in stretches)
     window = draws.quotas.mixture.window
     packs = max(1.0, total.packs)
-    per_step = loader.packs_per_step / packs  # share of what was counted that one step takes
+    per_step = loader.settings.packs_per_step / packs  # share of what was counted that one step takes
     uses = draws.quotas.uses_before(windows)
     names = [name for name, size in zip(draws.names, draws.sizes, strict=True) if size]
     first_packs = np.cumsum([0, *(stretch.windows * stretch.packs_per_window for stretch in stretches)])
     return {
         "run": {
             "steps": steps,
-            "packs_per_step": loader.packs_per_step,
+            "packs_per_step": loader.settings.packs_per_step,
             "windows": windows,
             "windows_measured": sum(stretch.measured for stretch in stretches),
             "sampled": any(stretch.measured < stretch.windows for stretch in stretches),
@@ -89,7 +89,9 @@ def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED
         },
         "fill": {
             name: round(filled / packs / have, 5)
-            for name, filled, have in zip(BUDGETS, total.budgets.tolist(), loader.shape.capacity, strict=True)
+            for name, filled, have in zip(
+                BUDGETS, total.budgets.tolist(), loader.settings.shape.capacity, strict=True
+            )
         },
         "balance": _balance(np.concatenate([stretch.loads for stretch in stretches]), loader),
         "dropped": {
@@ -107,7 +109,9 @@ def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED
             {
                 "first_sample": phase["first_window"] * window,
                 "first_step": (
-                    int(first_packs[number] // loader.packs_per_step) if number < len(stretches) else None
+                    int(first_packs[number] // loader.settings.packs_per_step)
+                    if number < len(stretches)
+                    else None
                 ),
                 "weights": phase["weights"],
                 "modes": {
@@ -151,7 +155,7 @@ def _shares(images: NDArray[np.float64], loader: PackedLoader) -> dict[str, floa
 
 def _balance(loads: NDArray[np.int64], loader: PackedLoader) -> dict[str, float | int] | None:
     """Slowest rank over the mean, averaged over steps of consecutive packs."""
-    ranks, size = loader.packs_per_step // loader.micro_batches_per_step, loader.packs_per_step
+    ranks, size = loader.settings.data_parallel_size, loader.settings.packs_per_step
     steps = [loads[first : first + size] for first in range(0, len(loads) - size + 1, size)]
     steps = [step for step in steps[:BALANCED_STEPS] if step.any()]
     if ranks == 1 or not steps:
@@ -181,7 +185,9 @@ class _Sizes:
     @classmethod
     def of(cls, loader: PackedLoader) -> _Sizes:
         return cls(
-            len(loader.stream.draws.names), len(loader.costs.modes.modes), np.array(loader.shape.capacity)
+            len(loader.stream.draws.names),
+            len(loader.costs.modes.modes),
+            np.array(loader.settings.shape.capacity),
         )
 
 

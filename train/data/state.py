@@ -15,7 +15,7 @@ from typing import Any
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
 from train.data.block_order import SampleOrder
-from train.data.micro_batch import MicroBatchShape
+from train.data.loader_settings import LoaderSettings
 from train.data.mixture import Quotas
 from train.data.modes import SLOTS, ModePlan
 from train.data.reader import SampleReader
@@ -50,14 +50,13 @@ class Identity:
         cls,
         datasets: Mapping[str, SampleReader],
         tokenizer: Tokenizer,
+        settings: LoaderSettings,
         modes: ModePlan,
-        shape: MicroBatchShape,
         quotas: Quotas,
         seed: int,
-        packs_per_step: int,
         order: SampleOrder,
-        too_long: str,
     ) -> Identity:
+        """Of a loader with these settings; `modes` and `quotas` as it has numbered them."""
         history = quotas.history()
         used = {name for phase in history for name in phase["weights"]}
         return cls(
@@ -66,11 +65,11 @@ class Identity:
             seed=seed,
             window=quotas.mixture.window,
             mixture=history,
-            shape=asdict(shape),
+            shape=asdict(settings.shape),
             modes=modes.description(),
             order=asdict(order),
-            too_long=too_long,
-            packs_per_step=packs_per_step,
+            too_long=settings.too_long,
+            packs_per_step=settings.packs_per_step,
         )
 
     @property

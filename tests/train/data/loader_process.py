@@ -10,6 +10,7 @@ from reading_samples import NANO_MODES, cards
 
 from model.tokenizer import Tokenizer
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture
 from train.tokenizer import train_tokenizer
@@ -21,12 +22,14 @@ def main(directory: Path) -> None:
     loader = PackedLoader(
         data,
         Tokenizer.from_directory(directory / "tokenizer"),
-        NANO_MODES,
-        MicroBatchShape(300, 3000, 24, 200),
+        LoaderSettings(
+            modes=NANO_MODES,
+            shape=MicroBatchShape(300, 3000, 24, 200),
+            micro_batches_per_step=2,
+            workers=2,
+        ),
         Mixture(window=60),
         seed=1,
-        micro_batches_per_step=2,
-        workers=2,
     )
     step = 0
     while True:

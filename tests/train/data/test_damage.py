@@ -20,6 +20,7 @@ from model.tokenizer import Tokenizer
 from model.views import view_plan
 from train.data.damage import Damage, DamagedDataError, DamagePolicy, Quarantine
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import (
     HEADER,
     HEADER_LABELLED,
@@ -39,12 +40,13 @@ BLANK = DamagePolicy("blank")
 def loader(dataset: Dataset | MemoryDataset, tokenizer: Tokenizer, **options: object) -> PackedLoader:
     window = Mixture(window=len(dataset))
     chosen = {"prefetch": 0, **options}
-    return PackedLoader({dataset.name: dataset}, tokenizer, NANO_MODES, SHAPE, window, 1, 1, **chosen)
+    settings = LoaderSettings(modes=NANO_MODES, shape=SHAPE, micro_batches_per_step=1, **chosen)
+    return PackedLoader({dataset.name: dataset}, tokenizer, settings, window, seed=1)
 
 
 def one_epoch(reader: PackedLoader) -> list[MicroBatch]:
     steps = []
-    while reader.summary(len(steps)).window == 0:
+    while reader.plan.summary(len(steps)).window == 0:
         steps.append(len(steps))
     return [batch for step in steps for batch in reader.step_batches(step)]
 
@@ -156,7 +158,7 @@ def test_a_sample_that_contradicts_itself(tokenizer: Tokenizer, sample: Sample, 
 def test_a_text_that_is_not_as_long_as_planned(tokenizer: Tokenizer) -> None:
     dataset = texts(6)
     reader = loader(dataset, tokenizer, damage=BLANK)
-    reader.summary(0)  # planned now, changed then
+    reader.plan.summary(0)  # planned now, changed then
     dataset.samples[3] = broken(dataset.samples[3], response="much longer than it was " * 3)
     one_epoch(reader)
     (damage,) = reader.take_damages()
@@ -168,7 +170,7 @@ def test_a_blank_changes_nothing_about_its_neighbours(tokenizer: Tokenizer) -> N
     whole = loader(MemoryDataset("card", samples, "same"), tokenizer)
     damaged = [broken(s, images=(b"",)) if i == 4 else s for i, s in enumerate(samples)]
     reader = loader(MemoryDataset("card", damaged, "same"), tokenizer, damage=BLANK)
-    assert reader.identities(0) == whole.identities(0) and reader.state(1) == whole.state(1)
+    assert reader.plan.identities(0) == whole.plan.identities(0) and reader.state(1) == whole.state(1)
     for ours, theirs in zip(one_epoch(reader), one_epoch(whole), strict=True):
         assert torch.equal(ours.metadata[HEADER, :HEADER_LENGTH], theirs.metadata[HEADER, :HEADER_LENGTH])
         for segment in ours.metadata[SEGMENT].unique().tolist()[1:]:

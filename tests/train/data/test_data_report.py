@@ -12,6 +12,7 @@ from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample, pages
 
 from model.tokenizer import Tokenizer
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture, Phase
 from train.data.modes import ModeShares
@@ -32,18 +33,14 @@ def datasets() -> dict[str, MemoryDataset]:
     }
 
 
-def make_loader(tokenizer: Tokenizer, **changes: Any) -> PackedLoader:
-    options = {
-        "datasets": datasets(),
-        "tokenizer": tokenizer,
-        "modes": NANO_MODES,
-        "shape": SHAPE,
-        "mixture": MIXTURE,
-        "seed": 9,
-        "micro_batches_per_step": 4,
-        "prefetch": 0,
-    }
-    return PackedLoader(**(options | changes))
+def make_loader(
+    tokenizer: Tokenizer,
+    mixture: Mixture = MIXTURE,
+    data: dict[str, MemoryDataset] | None = None,
+    **changes: Any,
+) -> PackedLoader:
+    options = {"modes": NANO_MODES, "shape": SHAPE, "micro_batches_per_step": 4, "prefetch": 0}
+    return PackedLoader(data or datasets(), tokenizer, LoaderSettings(**(options | changes)), mixture, seed=9)
 
 
 def test_the_report_agrees_with_the_loader(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -57,12 +54,12 @@ def test_the_report_agrees_with_the_loader(tokenizer: Tokenizer, tmp_path: Path)
     assert run["steps"] == 10 and run["packs"] >= 40 and not run["sampled"]
     assert run["windows_measured"] == run["windows"]
     for number in range(run["packs"]):
-        for identity in reader.identities(number // 4)[number % 4]:
+        for identity in reader.plan.identities(number // 4)[number % 4]:
             name, _, i = identity.partition("/")
             drawn[name] += 1
             images += len(samples[name][int(i)].images)
     steps = run["packs"] // 4
-    tokens = sum(reader.summary(step).tokens for step in range(steps))
+    tokens = sum(reader.plan.summary(step).tokens for step in range(steps))
     lines = report["datasets"]
     for name, line in lines.items():
         assert line["samples"] - line["dropped"] == drawn[name]
@@ -75,11 +72,11 @@ def test_the_report_agrees_with_the_loader(tokenizer: Tokenizer, tmp_path: Path)
     assert lines["text"]["modes"] == {}
     assert report["phases"][1]["first_sample"] == 80
     first = report["phases"][1]["first_step"]
-    assert reader.summary(first + 1).window >= 2 > reader.summary(first - 1).window
+    assert reader.plan.summary(first + 1).window >= 2 > reader.plan.summary(first - 1).window
 
     # What was measured is kept, and the loader takes it from there.
     unread = datasets()
-    make_loader(tokenizer, datasets=unread, lengths_cache=tmp_path / "lengths").state(5)
+    make_loader(tokenizer, data=unread, lengths_cache=tmp_path / "lengths").state(5)
     assert sum(dataset.texts_read for dataset in unread.values()) == 0
 
 

@@ -12,6 +12,7 @@ from reading_samples import cards, pages, texts
 from model.tokenizer import Tokenizer
 from train.data.block_order import GLOBAL_ORDER, SampleOrder
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import HEADER, HEADER_CHECKSUM, MicroBatchShape
 from train.data.mixture import Mixture, Phase
 from train.data.modes import ModeShares
@@ -29,18 +30,17 @@ orders = st.sampled_from([GLOBAL_ORDER, SampleOrder("block", 7, 2)])
 
 def make_loader(tokenizer: Tokenizer, size: int = 1, rank: int = 0, **changes: Any) -> PackedLoader:
     data = {"card": cards(60), "page": pages(15), "text": texts(20)}
-    options = {"order": GLOBAL_ORDER, "seed": 3, "prefetch": 0, "too_long": "split"} | changes
-    return PackedLoader(
-        data,
-        tokenizer,
-        MODES,
-        SHAPE,
-        MIXTURE,
+    order, seed = changes.pop("order", GLOBAL_ORDER), changes.pop("seed", 3)
+    loader_settings = LoaderSettings(
+        modes=MODES,
+        shape=SHAPE,
         micro_batches_per_step=4 // size,
         data_parallel_size=size,
         data_parallel_rank=rank,
-        **options,
+        too_long="split",
+        **({"prefetch": 0} | changes),
     )
+    return PackedLoader(data, tokenizer, loader_settings, MIXTURE, seed, order)
 
 
 def checksums(loaders: list[PackedLoader], step: int) -> list[int]:
@@ -64,7 +64,7 @@ def test_a_stop_at_any_step_and_another_layout_change_nothing(
     for loader in after:
         loader.check_state(before.state(stop))
     for step in (stop, stop + 2):
-        assert len({loader.plan_checksum(step) for loader in (alone, before, *after)}) == 1
+        assert len({loader.plan.checksum(step) for loader in (alone, before, *after)}) == 1
         assert checksums(after, step) == checksums([alone], step)
     assert after[0].state(stop + 3) == alone.state(stop + 3)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample, pages
 
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
+from model.views import MODES
 from train.data.loader import HeldOutLoader, PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import (
     HEADER,
     HEADER_CHECKSUM,
@@ -24,7 +27,7 @@ from train.data.micro_batch import (
     MicroBatch,
     MicroBatchShape,
 )
-from train.data.mixture import Mixture
+from train.data.mixture import Mixture, Phase
 
 SHAPE = MicroBatchShape(tokens=300, patches=3000, views=24, vision_tokens=200)
 MIXTURE = Mixture.of({"card": 5, "page": 2, "text": 3}, window=40)
@@ -34,16 +37,24 @@ def datasets() -> dict[str, MemoryDataset]:
     return {"card": cards(60), "page": pages(15), "text": texts(20)}
 
 
+def loader_settings(
+    micro_batches: int = 4, size: int = 1, rank: int = 0, prefetch: int = 0, shape: MicroBatchShape = SHAPE
+) -> LoaderSettings:
+    return LoaderSettings(
+        modes=NANO_MODES,
+        shape=shape,
+        micro_batches_per_step=micro_batches,
+        data_parallel_size=size,
+        data_parallel_rank=rank,
+        prefetch=prefetch,
+    )
+
+
 def loader(
-    tokenizer: Tokenizer,
-    micro_batches: int = 4,
-    size: int = 1,
-    rank: int = 0,
-    prefetch: int = 0,
-    seed: int = 9,
+    tokenizer: Tokenizer, micro_batches: int = 4, size: int = 1, rank: int = 0, prefetch: int = 0
 ) -> PackedLoader:
     return PackedLoader(
-        datasets(), tokenizer, NANO_MODES, SHAPE, MIXTURE, seed, micro_batches, size, rank, prefetch
+        datasets(), tokenizer, loader_settings(micro_batches, size, rank, prefetch), MIXTURE, seed=9
     )
 
 
@@ -70,9 +81,9 @@ def test_every_data_parallel_size_sees_the_same_global_batches(tokenizer: Tokeni
                 assert torch.equal(one.metadata[:HEADER], other.metadata[:HEADER])
                 for place in (HEADER_LABELLED, HEADER_CHECKSUM, HEADER_SAMPLES):
                     assert one.metadata[HEADER, place] == other.metadata[HEADER, place]
-            assert all(rank.identities(step) == alone.identities(step) for rank in ranks)
-            assert all(rank.plan_checksum(step) == alone.plan_checksum(step) for rank in ranks)
-        assert alone.plan_checksum(0) != alone.plan_checksum(1)
+            assert all(rank.plan.identities(step) == alone.plan.identities(step) for rank in ranks)
+            assert all(rank.plan.checksum(step) == alone.plan.checksum(step) for rank in ranks)
+        assert alone.plan.checksum(0) != alone.plan.checksum(1)
 
 
 def test_the_header_tells_of_the_whole_step(tokenizer: Tokenizer) -> None:
@@ -82,10 +93,10 @@ def test_the_header_tells_of_the_whole_step(tokenizer: Tokenizer) -> None:
         labelled = sum(
             int((batch.metadata[LABEL] != -100).sum()) for mine in batches.values() for batch in mine
         )
-        summary = ranks[0].summary(step)
-        identities = ranks[0].identities(step)
+        summary = ranks[0].plan.summary(step)
+        identities = ranks[0].plan.identities(step)
         filled = sum(int((batch.metadata[SEGMENT] > 0).sum()) for mine in batches.values() for batch in mine)
-        assert summary == ranks[1].summary(step)
+        assert summary == ranks[1].plan.summary(step)
         assert summary.labelled_tokens == labelled and summary.tokens == filled
         assert summary.pack_fill == pytest.approx(filled / (4 * SHAPE.tokens))
         assert summary.samples == sum(map(len, identities))
@@ -102,14 +113,14 @@ def test_every_sample_once_per_epoch(tokenizer: Tokenizer) -> None:
     everything = loader(tokenizer)
     seen: Counter[str] = Counter()
     step = 0
-    while everything.summary(step).window < 6:  # 240 draws: 120 cards (2 epochs), 48 pages, 72 texts
-        seen.update(name for pack in everything.identities(step) for name in pack)
+    while everything.plan.summary(step).window < 6:  # 240 draws: 120 cards (2 epochs), 48 pages, 72 texts
+        seen.update(name for pack in everything.plan.identities(step) for name in pack)
         step += 1
     for name, size, uses in (("card", 60, 120), ("page", 15, 48), ("text", 20, 72)):
         for i in range(size):
             # The last step reaches a little into window 6.
             assert uses // size <= seen[f"{name}/{i}"] <= uses // size + 2
-    assert everything.summary(step).epochs["card"] >= 2
+    assert everything.plan.summary(step).epochs["card"] >= 2
 
 
 @settings(deadline=None, max_examples=4)
@@ -129,7 +140,7 @@ def test_resuming_equals_going_on(tokenizer: Tokenizer, step: int, prefetch: int
 def test_resuming_reads_nothing_of_what_was_consumed(tokenizer: Tokenizer) -> None:
     state = loader(tokenizer).state(30)
     data = datasets()
-    resumed = PackedLoader(data, tokenizer, NANO_MODES, SHAPE, MIXTURE, 9, 4, prefetch=0)
+    resumed = PackedLoader(data, tokenizer, loader_settings(), MIXTURE, seed=9)
     resumed.check_state(state)
     list(resumed.step_batches(30))
     assert sum(dataset.texts_read for dataset in data.values()) <= 2 * MIXTURE.window
@@ -147,21 +158,19 @@ def test_prefetching_changes_nothing(tokenizer: Tokenizer) -> None:
 
 
 def test_text_only_data(tokenizer: Tokenizer) -> None:
-    only = PackedLoader(
-        {"text": texts(20)}, tokenizer, NANO_MODES, SHAPE, Mixture(window=20), 1, 2, prefetch=0
-    )
+    only = PackedLoader({"text": texts(20)}, tokenizer, loader_settings(2), Mixture(window=20), seed=1)
     for batch in only.step_batches(0):
         assert not batch.tiles.any() and not batch.pixels.any()
         assert (batch.metadata[1] == -1).all() and batch.metadata[SEGMENT].any()
 
 
 def test_held_out_data_is_seen_once(tokenizer: Tokenizer) -> None:
-    ranks = [HeldOutLoader(datasets(), tokenizer, NANO_MODES, SHAPE, 3, 2, rank) for rank in range(2)]
+    ranks = [HeldOutLoader(datasets(), tokenizer, loader_settings(3, 2, rank)) for rank in range(2)]
     assert ranks[0].steps == ranks[1].steps > 1
     seen: Counter[str] = Counter()
     samples = 0
     for step in range(ranks[0].steps):
-        seen.update(name for pack in ranks[0].identities(step) for name in pack)
+        seen.update(name for pack in ranks[0].plan.identities(step) for name in pack)
         for rank in ranks:
             batches = list(rank.step_batches(step))
             assert len(batches) == 3
@@ -175,7 +184,7 @@ def test_held_out_data_is_seen_once(tokenizer: Tokenizer) -> None:
 def test_held_out_data_of_which_nothing_fits_is_refused(tokenizer: Tokenizer) -> None:
     long = MemoryDataset("text", [make_sample("long", "text", [], "words " * 500)])
     with pytest.raises(ConfigError, match="none of the held-out samples of text fits"):
-        HeldOutLoader({"text": long}, tokenizer, NANO_MODES, SHAPE, 1)
+        HeldOutLoader({"text": long}, tokenizer, loader_settings(1))
 
 
 def test_impossible_layouts_are_refused(tokenizer: Tokenizer) -> None:
@@ -184,7 +193,12 @@ def test_impossible_layouts_are_refused(tokenizer: Tokenizer) -> None:
     with pytest.raises(ConfigError, match="micro_batches is 0"):
         loader(tokenizer, 0)
     with pytest.raises(ConfigError, match="one image of mode nano_gundam"):
-        PackedLoader(datasets(), tokenizer, NANO_MODES, MicroBatchShape(64, 64, 1, 4), MIXTURE, 1, 1)
+        loader_settings(shape=MicroBatchShape(64, 64, 1, 4))
+    late = Mixture((Phase(until_sample=40), Phase(modes={"default": MODES["gundam"]})), window=40)
+    with pytest.raises(ConfigError, match="one image of mode gundam"):
+        PackedLoader(datasets(), tokenizer, loader_settings(), late, seed=1)
+    with pytest.raises(ConfigError, match="set prefetch to at least 1"):
+        replace(loader_settings(), workers=2)
 
 
 def test_with_a_gpu_micro_batches_are_page_locked(

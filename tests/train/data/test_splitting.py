@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import LABEL, POSITION, SEGMENT, TOKEN_IDS, MicroBatchShape
 from train.data.mixture import Mixture
 
@@ -25,17 +27,27 @@ def library() -> MemoryDataset:
     return MemoryDataset("text", [*texts, prompted])
 
 
+def loader_settings(too_long: str, micro_batches: int = 1) -> LoaderSettings:
+    return LoaderSettings(
+        modes=NANO_MODES,
+        shape=SHAPE,
+        micro_batches_per_step=micro_batches,
+        prefetch=0,
+        too_long=too_long,
+    )
+
+
 def make_loader(tokenizer: Tokenizer, too_long: str) -> PackedLoader:
     data = {"card": cards(5), "text": library()}
     mixture = Mixture.of({"card": 5, "text": 9}, window=14)
-    return PackedLoader(data, tokenizer, NANO_MODES, SHAPE, mixture, 1, 1, prefetch=0, too_long=too_long)
+    return PackedLoader(data, tokenizer, loader_settings(too_long), mixture, seed=1)
 
 
 def test_all_stretches_together_are_the_text(tokenizer: Tokenizer) -> None:
     loader = make_loader(tokenizer, "split")
     rows: dict[str, np.ndarray] = {}
     for step in range(len(loader.stream.plan(0).packs)):
-        (names,) = loader.identities(step)
+        (names,) = loader.plan.identities(step)
         (batch,) = loader.step_batches(step)
         metadata = batch.metadata.numpy()
         for segment, name in enumerate(names, start=1):
@@ -64,9 +76,8 @@ def test_without_splitting_they_are_dropped(tokenizer: Tokenizer) -> None:
 @given(st.integers(0, 6))
 def test_both_ranks_see_every_stretch_once(tokenizer: Tokenizer, seed: int) -> None:
     data = {"card": cards(5), "text": library()}
-    loader = PackedLoader(
-        data, tokenizer, NANO_MODES, SHAPE, Mixture(window=14), seed, 2, 2, prefetch=0, too_long="split"
-    )
+    two_ranks = replace(loader_settings("split", 2), data_parallel_size=2)
+    loader = PackedLoader(data, tokenizer, two_ranks, Mixture(window=14), seed)
     packs = [loader.stream.pack(number) for number in range(len(loader.stream.plan(0).packs))]
     seen = Counter(
         key

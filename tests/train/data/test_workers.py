@@ -19,6 +19,7 @@ from data_engine.sample import Sample
 from model.tokenizer import Tokenizer
 from tests.train.processes import REPOSITORY, environment
 from train.data.loader import PackedLoader
+from train.data.loader_settings import LoaderSettings
 from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture
 
@@ -26,9 +27,15 @@ SHAPE = MicroBatchShape(tokens=300, patches=3000, views=24, vision_tokens=200)
 MIXTURE = Mixture.of({"card": 5, "page": 2, "text": 3}, window=40)
 
 
+def loader_settings(micro_batches: int, workers: int) -> LoaderSettings:
+    return LoaderSettings(
+        modes=NANO_MODES, shape=SHAPE, micro_batches_per_step=micro_batches, workers=workers
+    )
+
+
 def loader(tokenizer: Tokenizer, workers: int) -> PackedLoader:
     datasets = {"card": cards(60), "page": pages(15), "text": texts(20)}
-    return PackedLoader(datasets, tokenizer, NANO_MODES, SHAPE, MIXTURE, 9, 3, prefetch=2, workers=workers)
+    return PackedLoader(datasets, tokenizer, loader_settings(3, workers), MIXTURE, seed=9)
 
 
 def alive(pids: list[int]) -> list[int]:
@@ -88,7 +95,7 @@ class Deadly(MemoryDataset):
 @pytest.mark.slow
 def test_workers_that_die_over_the_same_micro_batch_stop_the_run(tokenizer: Tokenizer) -> None:
     data = {"card": Deadly("card", cards(30).samples)}
-    reader = PackedLoader(data, tokenizer, NANO_MODES, SHAPE, Mixture(window=30), 1, 1, prefetch=2, workers=1)
+    reader = PackedLoader(data, tokenizer, loader_settings(1, workers=1), Mixture(window=30), seed=1)
     with pytest.raises(
         ConfigError, match=r"a loader worker died twice over the same micro-batch .*workers=0"
     ):
