@@ -21,7 +21,7 @@ def share_of(rank: int | None, world: int | None, environment: Mapping[str, str]
         rank, known_world = _from_launcher(environment)
         if world is not None and known_world is not None and world != known_world:
             raise ConfigError(
-                f"world={world} is not possible: the launcher says {known_world}; leave it out."
+                f"world={world} is not possible: the launcher says {known_world}; give that number."
             )
         world = known_world if world is None else world
     if world is None:
@@ -50,6 +50,6 @@ def _from_launcher(environment: Mapping[str, str]) -> tuple[int, int | None]:
     if "JOB_COMPLETION_INDEX" in environment:
         return number("JOB_COMPLETION_INDEX"), None
     raise ConfigError(
-        "executor=ranks needs rank=R world=N, or a launcher that says them: torchrun, srun, sbatch --array, or an "
+        "sharing the work needs rank=R world=N, or a launcher that says them: torchrun, srun, sbatch --array, or an "
         "indexed job of Kubernetes with world=N."
     )

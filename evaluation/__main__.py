@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tqdm import tqdm
 
 from data_engine.command_line import help_text, run
 from evaluation.config import Decoding, EvaluationConfig, ReadConfig
+from evaluation.processes import this_process
 from evaluation.summary import five_lines
 
 DESCRIPTION = """\
 Predicts held-out samples with an exported checkpoint, scores them and writes a report:
     python -m evaluation checkpoint=DIR data=HELDOUT out=DIR [runs=[STAGE1,STAGE2]]
+The same on eight GPUs, and as a job array of Slurm:
+    torchrun --nproc-per-node 8 -m evaluation checkpoint=DIR data=HELDOUT out=DIR
+    sbatch --array=0-15 ... python -m evaluation checkpoint=DIR data=HELDOUT out=DIR world=16
 Scores predictions that exist already, and compares two evaluations of the same samples:
     python -m evaluation predictions=DIR_OF_MD_FILES data=HELDOUT out=DIR [compare=OTHER_OUT]
 Reads a benchmark from its own files with the paper's protocol:
@@ -24,14 +29,16 @@ Reads one page and prints its text:
 
 
 class ProgressLine:
-    """A bar on a terminal, a line per tenth of the work elsewhere."""
+    """A bar on a terminal, a line per tenth of the work elsewhere, and wherever several processes write."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: str) -> None:
+        """`process` names this one of several; "" for a process alone."""
+        self._start = f"{process}: " if process else ""
         self._bar: tqdm | None = None
         self._said = 0
 
     def __call__(self, done: int, wanted: int) -> None:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._start:
             if self._bar is None:
                 self._bar = tqdm(total=wanted, desc="predicting", unit="sample")
             self._bar.update(done - self._bar.n)
@@ -39,7 +46,7 @@ class ProgressLine:
                 self._bar.close()
         elif done * 10 // wanted > self._said:
             self._said = done * 10 // wanted
-            print(f"predicted {done} of {wanted} samples", file=sys.stderr, flush=True)
+            print(f"{self._start}predicted {done} of {wanted} samples", file=sys.stderr, flush=True)
 
 
 def main(config: Decoding) -> None:
@@ -52,10 +59,13 @@ def main(config: Decoding) -> None:
     elif isinstance(config, EvaluationConfig):
         from evaluation.command import REPORT_FILE, evaluate
 
-        summary = evaluate(config, ProgressLine())
-        if "report" in config.steps:
+        process = this_process(config.rank, config.world, os.environ)
+        summary = evaluate(config, ProgressLine(process.name), process)
+        if "report" in config.steps and summary:
             print("\n".join(five_lines(summary)))
             print(f"Report: {config.out}/{REPORT_FILE}")
+        elif process.name:
+            print(f"{process.name}: done, in {config.out}")
         else:
             print(f"{' and '.join(config.steps)}: done, in {config.out}")
 

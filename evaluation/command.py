@@ -15,16 +15,13 @@ from evaluation.comparison import compare_scores
 from evaluation.config import EvaluationConfig
 from evaluation.given import read_given, refuse_foreign
 from evaluation.inputs import Inputs, open_inputs, without_unasked_controls
+from evaluation.parts import anything_answered, join
 from evaluation.plots import plots
 from evaluation.postprocess import VERSIONS
-from evaluation.predict import Progress, Reader, missing_answers, predict, prediction_settings
-from evaluation.predictions import (
-    PREDICTIONS_FILE,
-    Prediction,
-    PredictionFile,
-    check_datasets,
-    read_predictions,
-)
+from evaluation.predict import Progress, predict
+from evaluation.predictions import PREDICTIONS_FILE, Prediction, check_datasets, read_predictions
+from evaluation.processes import Process
+from evaluation.questions import questions_of
 from evaluation.report import render
 from evaluation.score import Scoring, reading_summary, score_all, unique_answers
 
@@ -35,11 +32,16 @@ MARKDOWN_FILE, LATEX_FILE = "tables.md", "tables.tex"
 TEXTS, PLOTS = "texts", "plots"
 
 
-def evaluate(config: EvaluationConfig, progress: Progress) -> dict[str, Any]:
-    """Does the steps that `config` names; returns the summary (empty when only predicting).
+def evaluate(config: EvaluationConfig, progress: Progress, process: Process | None = None) -> dict[str, Any]:
+    """Does the steps that `config` names, as one of several processes where `process` says so.
 
-    Everything is checked before the first step begins. ConfigError says what is wrong.
+    Returns:
+        The summary; empty when only predicting, and in all but one of several processes.
+
+    Raises:
+        ConfigError: what is wrong; everything is checked before the first step begins.
     """
+    process = process or Process()
     out = Path(config.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"out={config.out} is a file; give a directory.")
@@ -48,7 +50,11 @@ def evaluate(config: EvaluationConfig, progress: Progress) -> dict[str, Any]:
     inputs = open_inputs(config)
     summary: dict[str, Any] = {}
     if "predict" in config.steps and not config.predictions:
-        _predict(config, inputs, out, progress)
+        goes_on = predict(config, inputs.sources, inputs.cases, process, progress)
+    else:
+        goes_on = process.share.rank == 0
+    if not goes_on:
+        return {}
     if "postprocess" in config.steps:
         _write_texts(config, _predictions(config, inputs, out), out)
     if "score" in config.steps:
@@ -66,20 +72,15 @@ def evaluate(config: EvaluationConfig, progress: Progress) -> dict[str, Any]:
     return summary
 
 
-def _predict(config: EvaluationConfig, inputs: Inputs, out: Path, progress: Progress) -> None:
-    file = PredictionFile(out, prediction_settings(config, inputs.sources))
-    if missing_answers(inputs.cases, file):
-        predict(Reader.load(config), inputs.sources, inputs.cases, file, config.batch_size, progress)
-
-
 def _predictions(config: EvaluationConfig, inputs: Inputs, out: Path) -> list[Prediction]:
     """All predictions that are there, given or made by the predict step, for this data."""
     if config.predictions:
         return read_given(Path(config.predictions), inputs.cases, inputs.sources)
     path = out / PREDICTIONS_FILE
-    if not path.is_file():
+    if not anything_answered(out):
         raise ConfigError(f"{path} does not exist; this step needs the predict step first.")
     check_datasets(out, {name: source.fingerprint for name, source in inputs.sources.items()})
+    join(out, [ask.question for ask in questions_of(inputs.cases)])  # what a killed run has left
     told = read_predictions(path)
     # Another evaluation may have added its datasets to the file; of these here, all keys must be known.
     ours = [p for p in told if p.dataset in inputs.sources] or told

@@ -88,6 +88,12 @@ class EvaluationConfig(Decoding):
     """Processes that score many samples; 0: one per core."""
     batch_size: int = 32
     """Samples decoded at the same time."""
+    rank: int | None = None
+    """Number of this process, from 0, among several that predict together into one out=; whichever ends last does the
+    other steps. null: as torchrun says, or, with world=, as srun, sbatch --array or Kubernetes says."""
+    world: int | None = None
+    """How many processes predict together; null: as torchrun says, else this one alone. After a kill any other number
+    goes on where they were."""
     seed: int = 1
     """Seed of the shuffled-image control."""
     report_samples: int = 16

@@ -1,7 +1,8 @@
-"""Checkpoint to predictions.jsonl: asks the model every question that has no answer yet.
+"""Checkpoint to predictions: asks the model every question of this process that has no answer yet.
 
 Questions are asked in batches of one dataset and one resolution mode. Every finished batch is appended
-before the next begins, so a killed evaluation goes on with the questions that are left.
+before the next begins, so a killed evaluation goes on with the questions that are left. Of several processes each
+asks its own share (`processes`) and writes its own part (`parts`); whichever ends last joins the parts.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from PIL.Image import Image
 import model
 from data_engine.command_line import ConfigError
 from data_engine.files import sha256_of
-from evaluation.config import Decoding
-from evaluation.predictions import Prediction, PredictionFile, Question
-from evaluation.questions import Case, Samples
+from evaluation.config import Decoding, EvaluationConfig
+from evaluation.parts import PredictionFile, join
+from evaluation.predictions import Prediction
+from evaluation.processes import Process, own
+from evaluation.questions import Asked, Case, Samples, questions_of
 from model.deepseek_ocr import DeepseekOCR
 from model.generate import Generation, RepetitionBan, generate
 from model.sampling import Sampling
@@ -41,10 +44,13 @@ class Reader:
     decoding: Decoding
 
     @classmethod
-    def load(cls, decoding: Decoding) -> Reader:
-        """Loads the checkpoint onto its device; ConfigError if it is none of ours, or the device is missing."""
+    def load(cls, decoding: Decoding, local_rank: int = 0) -> Reader:
+        """Loads the checkpoint onto its device; ConfigError if it is none of ours, or the device is missing.
+
+        Of several processes on one machine, number `local_rank` takes the GPU of that number.
+        """
         directory = checkpoint_directory(decoding.checkpoint)
-        device = _device(decoding.device)
+        device = device_of(decoding.device, local_rank, torch.cuda.device_count())
         dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
         dtype = dtypes.get(decoding.dtype, torch.bfloat16 if device.type == "cuda" else torch.float32)
         try:
@@ -125,73 +131,74 @@ def checkpoint_fingerprint(directory: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Job:
-    question: Question
-    key: str
-    """Sample whose prompt is asked."""
-    image_index: int
-    """Position of the sample whose images are shown."""
-
-
 def predict(
-    reader: Reader,
-    datasets: Mapping[str, Samples],
+    config: EvaluationConfig,
+    sources: Mapping[str, Samples],
     cases: Mapping[str, Sequence[Case]],
-    file: PredictionFile,
-    batch_size: int,
+    process: Process,
     progress: Progress,
-) -> None:
-    """Answers all questions of all cases, the control's included, that the file does not hold yet."""
-    jobs = {name: _missing(members, file) for name, members in cases.items()}
-    wanted = sum(len(members) for members in jobs.values())
-    done = 0
-    for name, members in jobs.items():
-        for batch in _batches(members, batch_size):
-            file.append(_answer(reader, datasets[name], batch))
+) -> bool:
+    """Answers the questions of all cases, the control's included, that are this process's and have no answer yet.
+
+    Returns:
+        Whether this process goes on with what comes after: always when it is alone; of several it is the one that
+        finds all questions answered and joins the parts, or rank 0 where nothing was left to ask.
+
+    Raises:
+        ConfigError: the checkpoint or the device is impossible, or other settings made the answers that are there.
+    """
+    file = PredictionFile(Path(config.out), prediction_settings(config, sources), process.share)
+    asked = questions_of(cases)
+    order = [ask.question for ask in asked]
+    if not _unanswered(asked, file):
+        if process.share.rank == 0:
+            join(file.directory, order)
+        return process.share.rank == 0
+    mine = _unanswered(own(asked, process.share), file)
+    if mine:
+        reader = Reader.load(config, process.local_rank)
+        done = 0
+        for batch in _batches(mine, config.batch_size):
+            file.append(_answer(reader, sources[batch[0].question.dataset], batch))
             done += len(batch)
-            progress(done, wanted)
+            progress(done, len(mine))
+    file.reload()
+    if _unanswered(asked, file):
+        return False
+    return join(file.directory, order) or process.share.is_whole
 
 
-def missing_answers(cases: Mapping[str, Sequence[Case]], file: PredictionFile) -> int:
-    """How many questions have no answer yet."""
-    return sum(len(_missing(members, file)) for members in cases.values())
+def _unanswered(asked: Sequence[Asked], file: PredictionFile) -> list[Asked]:
+    return [ask for ask in asked if ask.question not in file.answers]
 
 
-def _missing(cases: Sequence[Case], file: PredictionFile) -> list[_Job]:
-    jobs = {case.question: _Job(case.question, case.key, case.index) for case in cases}
-    for case in cases:
-        if case.shuffled is not None and case.shuffled_index is not None:
-            jobs.setdefault(case.shuffled, _Job(case.shuffled, case.key, case.shuffled_index))
-    return [job for question, job in jobs.items() if question not in file.answers]
-
-
-def _batches(jobs: Sequence[_Job], size: int) -> Iterator[list[_Job]]:
-    by_mode: dict[str, list[_Job]] = {}
-    for job in jobs:
-        by_mode.setdefault(job.question.mode, []).append(job)
-    for members in by_mode.values():
+def _batches(asked: Sequence[Asked], size: int) -> Iterator[list[Asked]]:
+    """At most `size` questions of one dataset and one mode, in order."""
+    alike: dict[tuple[str, str], list[Asked]] = {}
+    for ask in asked:
+        alike.setdefault((ask.question.dataset, ask.question.mode), []).append(ask)
+    for members in alike.values():
         for start in range(0, len(members), size):
             yield members[start : start + size]
 
 
-def _answer(reader: Reader, dataset: Samples, batch: Sequence[_Job]) -> list[Prediction]:
+def _answer(reader: Reader, dataset: Samples, batch: Sequence[Asked]) -> list[Prediction]:
     started = time.perf_counter()
-    samples = [dataset.read(job.image_index) for job in batch]
+    samples = [dataset.read(ask.image_index) for ask in batch]
     images = [[open_image(image) for image in sample.images] for sample in samples]
     mode = batch[0].question.mode
     resolution = resolution_mode(mode)
     device = reader.device_name
-    answers = reader.answer([job.question.prompt for job in batch], images, mode)
+    answers = reader.answer([ask.question.prompt for ask in batch], images, mode)
     seconds = (time.perf_counter() - started) / len(batch)
     predictions = []
-    for job, sample, answer in zip(batch, samples, answers, strict=True):
+    for ask, sample, answer in zip(batch, samples, answers, strict=True):
         predictions.append(
             Prediction(
-                dataset=job.question.dataset,
-                key=job.key,
-                image_key=job.question.image_key,
-                prompt=job.question.prompt,
+                dataset=ask.question.dataset,
+                key=ask.key,
+                image_key=ask.question.image_key,
+                prompt=ask.question.prompt,
                 mode=mode,
                 text=answer.text,
                 finish_reason=answer.finish_reason,
@@ -205,13 +212,23 @@ def _answer(reader: Reader, dataset: Samples, batch: Sequence[_Job]) -> list[Pre
     return predictions
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str, local_rank: int, gpus: int) -> torch.device:
+    """The device that `name` ("auto", "cpu", "cuda", "cuda:N") means for one process on a machine of `gpus` GPUs.
+
+    Processes beyond the GPUs share them: a launcher may also show every process one GPU, its own.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if gpus else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device={name} is not possible; it must be auto, cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type != "cuda":
+        return device
+    if not gpus:
         raise ConfigError(f"device={name} is not possible: torch sees no GPU here; take device=cpu.")
+    if device.index is None:
+        return torch.device("cuda", local_rank % gpus)
+    if device.index >= gpus:
+        raise ConfigError(f"device={name} is not possible: torch sees {gpus} GPUs here, numbered from 0.")
     return device

@@ -1,18 +1,16 @@
-"""predictions.jsonl: one line per answer of the model, appended whole, never rewritten.
+"""One answer of a model, and how answers are read back from JSON lines (`parts` writes them).
 
 A line is the answer to one question: *this prompt, on the images of this sample, in this resolution mode*.
 The sample that lent the images (`image_key`) is usually the sample itself; in the shuffled-image control it
-is another one. Lines are appended with a single write each, so a kill leaves at most one torn line at the
-end, which the next opening cuts off. A side file remembers which checkpoint and which settings answered, so
-that answers of two models never end up in one file.
+is another one. A side file remembers which checkpoint and which settings answered, so that answers of two models
+never end up in one file.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,46 +65,29 @@ class Question:
     mode: str
 
 
-class PredictionFile:
-    """The predictions of one checkpoint with one set of decoding settings."""
+def check_settings(directory: Path, settings: Mapping[str, Any], answered: bool) -> None:
+    """Compares `settings` with the side file: what both know must agree, new ones (another dataset) join it.
 
-    def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
-        """Opens or begins `directory`/predictions.jsonl; ConfigError if other settings made its answers."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.path = directory / PREDICTIONS_FILE
-        self._check_settings(directory / SETTINGS_FILE, settings)
-        self.answers: dict[Question, Prediction] = {p.question: p for p in read_predictions(self.path)}
-        _cut_torn_line(self.path)
-
-    def append(self, predictions: Iterable[Prediction]) -> None:
-        """Adds answers at the end of the file: one write per line, one fsync per call."""
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            for prediction in predictions:
-                line = json.dumps(asdict(prediction), ensure_ascii=False) + "\n"
-                _write_whole(descriptor, line.encode("utf-8", errors="replace"))
-                self.answers[prediction.question] = prediction
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _check_settings(self, path: Path, settings: dict[str, Any]) -> None:
-        """Every setting that both know must agree; new ones (another dataset) join the side file."""
-        stored: dict[str, Any] = {}
-        if path.exists():
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        elif self.path.exists():
-            raise ConfigError(
-                f"{self.path} has no {SETTINGS_FILE} beside it: its origin is unknown; choose another out=."
-            )
-        changed = [key for key in settings if key in stored and stored[key] != settings[key]]
-        if changed:
-            raise ConfigError(
-                f"{self.path} was made with another {', '.join(changed)}; "
-                "choose another out=, or delete that directory to predict again."
-            )
-        if settings.keys() - stored.keys():
-            atomic_write_json(path, stored | settings)
+    Raises:
+        ConfigError: a setting differs, or there are answers (`answered`) without a side file.
+    """
+    path = directory / SETTINGS_FILE
+    stored: dict[str, Any] = {}
+    if path.exists():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    elif answered:
+        raise ConfigError(
+            f"the predictions in {directory} have no {SETTINGS_FILE} beside them: their origin is unknown; "
+            "choose another out=."
+        )
+    changed = [key for key in settings if key in stored and stored[key] != settings[key]]
+    if changed:
+        raise ConfigError(
+            f"{directory / PREDICTIONS_FILE} was made with another {', '.join(changed)}; "
+            "choose another out=, or delete that directory to predict again."
+        )
+    if settings.keys() - stored.keys():
+        atomic_write_json(path, stored | dict(settings))
 
 
 def check_datasets(directory: Path, fingerprints: Mapping[str, str]) -> None:
@@ -119,12 +100,6 @@ def check_datasets(directory: Path, fingerprints: Mapping[str, str]) -> None:
                 f"{directory / PREDICTIONS_FILE} was made with another dataset {name}; "
                 "give the data that it was made from, or choose another out=."
             )
-
-
-def _write_whole(descriptor: int, data: bytes) -> None:
-    # One write as a rule; a disk that is nearly full takes a part, and says "no space left" to the rest.
-    while data:
-        data = data[os.write(descriptor, data) :]
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -147,12 +122,3 @@ def read_predictions(path: Path) -> list[Prediction]:
             )
         predictions.append(Prediction(**record))
     return predictions
-
-
-def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole != len(data):
-        os.truncate(path, whole)

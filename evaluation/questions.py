@@ -62,6 +62,29 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A question and what it takes to ask it."""
+
+    question: Question
+    key: str
+    """Sample whose prompt is asked."""
+    image_index: int
+    """Position of the sample whose images are shown."""
+
+
+def questions_of(cases: Mapping[str, Sequence[Case]]) -> list[Asked]:
+    """All questions of an evaluation, each once: dataset by dataset its own, in order, then the control's."""
+    asked: dict[Question, Asked] = {}
+    for members in cases.values():
+        for case in members:
+            asked.setdefault(case.question, Asked(case.question, case.key, case.index))
+        for case in members:
+            if case.shuffled is not None and case.shuffled_index is not None:
+                asked.setdefault(case.shuffled, Asked(case.shuffled, case.key, case.shuffled_index))
+    return list(asked.values())
+
+
+@dataclass(frozen=True)
 class Modes:
     """Resolution mode of each task."""
 

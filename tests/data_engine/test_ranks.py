@@ -65,7 +65,7 @@ def test_a_launcher_says_the_rank(environment: dict[str, str], share: Share) -> 
 @pytest.mark.parametrize(
     ("rank", "world", "environment", "sentence"),
     [
-        (None, None, {}, "executor=ranks needs rank=R world=N, or a launcher"),
+        (None, None, {}, "sharing the work needs rank=R world=N, or a launcher"),
         (None, None, {"JOB_COMPLETION_INDEX": "0"}, "world is required"),
         (2, 2, {}, "rank=2 is not possible: give a number from 0 to 1"),
         (None, 3, {"RANK": "0", "WORLD_SIZE": "2"}, "world=3 is not possible: the launcher says 2"),
