@@ -14,6 +14,7 @@ from evaluation.benchmarks.omnidocbench_score import part_figures
 from evaluation.figures import Contribution
 from evaluation.metrics import chemistry, grounding, words
 from evaluation.metrics.charts import TOLERANCES, average_precision, score_chart
+from evaluation.metrics.charts_compat import score_chart_compat
 from evaluation.metrics.chemistry import MoleculeError
 from evaluation.metrics.figure_text import FigureError
 from evaluation.metrics.geometry import score_figure
@@ -61,7 +62,7 @@ def _means(figures: FieldFigures) -> dict[str, Contribution]:
 
 def _chart(prediction: str, truth: str) -> FieldFigures:
     score, table = score_chart(prediction, truth), score_table(prediction, truth)
-    strict = score.scrm["strict"]
+    strict, public = score.scrm["strict"], score_chart_compat(prediction, truth)
     return {
         "teds": table.teds,
         "teds_structure": table.structure,
@@ -70,7 +71,9 @@ def _chart(prediction: str, truth: str) -> FieldFigures:
         "rms_precision": score.rms.precision,
         "rms_recall": score.rms.recall,
         "rms_f1": score.rms.f1,
-        "rms_compat_f1": score.rms_compat_f1,
+        **{f"scrm_compat_map_{name}": public.scrm[name] for name in TOLERANCES},
+        "rms_compat_precision": public.rms.precision,
+        "rms_compat_f1": public.rms.recall,
         "malformed": float(score.malformed),
     }
 
@@ -89,12 +92,14 @@ def _molecule(prediction: str, truth: str) -> FieldFigures:
 
 
 def _plane_figure(prediction: str, truth: str) -> FieldFigures:
-    score = score_figure(prediction, truth)
+    score, public = score_figure(prediction, truth), slow_perception_compat(prediction, truth)
     return {
         "line_f1": score.lines.f1,
         "typed_line_f1": score.typed_lines.f1,
         "element_f1": score.elements.f1,
-        "slow_perception_compat_f1": slow_perception_compat(prediction, truth).f1,
+        "slow_perception_compat_f1": public.all.f1,
+        "slow_perception_compat_f1_short": public.short.f1,
+        "slow_perception_compat_f1_long": public.long.f1,
         "malformed": float(score.malformed),
     }
 

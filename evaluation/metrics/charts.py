@@ -12,8 +12,9 @@ prediction that is no table counts as 0 instead of being left out.
 
 *RMS*: data points are assigned by the normalised edit distance of their names; an assigned pair is worth
 (1 - name distance) x (1 - value distance), a name distance above 0.5 and a relative value error above 0.1
-count as 1. Precision and recall divide the sum by the predicted and the true data points. The public script
-appends the recall where F1 belongs; `compat_f1` gives that number.
+count as 1. Precision and recall divide the sum by the predicted and the true data points.
+
+What the public scripts compute instead is in `charts_compat`.
 """
 
 from __future__ import annotations
@@ -61,11 +62,7 @@ class ChartScore:
     """Intersection over union by tolerance."""
     rms: Overlap
     malformed: bool
-
-    @property
-    def rms_compat_f1(self) -> float:
-        """What the public script reports as F1: the recall."""
-        return self.rms.recall
+    """The prediction holds no usable table."""
 
 
 def average_precision(score: float) -> float:

@@ -115,7 +115,6 @@ def test_duplicate_rows_are_wrong_points() -> None:
     score = score_chart(twice, CHART)
     assert score.scrm["strict"] == pytest.approx(4 / 6)
     assert (score.rms.precision, score.rms.recall) == pytest.approx((4 / 6, 1.0))
-    assert score.rms_compat_f1 == 1.0  # the public file's mistake: recall in place of F1
     assert score.rms.f1 == pytest.approx(0.8)
 
 

@@ -8,14 +8,6 @@ import pytest
 
 from evaluation.metrics.figure_text import FigureError, Line, read_figure
 from evaluation.metrics.geometry import line_distance, matches, score_figure
-from evaluation.metrics.slow_perception import (
-    Segment,
-    by_length,
-    greedy_overlap,
-    merged,
-    similarity,
-    slow_perception_compat,
-)
 
 FIGURE = (
     "{'Line': {'line': ['(0, 0) -- (4, 0) -- (6, 0)', '(0, 0) -- (0, 3)'], 'line_type': ['-', '--'], "
@@ -112,55 +104,5 @@ def test_known_scores() -> None:
 def test_what_is_no_figure_is_wrong(text: str) -> None:
     score = score_figure(text, FIGURE)
     assert score.malformed and score.lines.f1 == score.elements.f1 == 0
-    assert slow_perception_compat(text, FIGURE).f1 == 0
     with pytest.raises(FigureError):
         read_figure(text)
-
-
-def slow_similarity(first: Segment, second: Segment) -> float:
-    """The overlap of intervals, counted on a fine lattice of half-integers."""
-    shares = []
-    for axis in (0, 1):
-        cells = []
-        for segment in (first, second):
-            low, high = sorted(point[axis] for point in segment)
-            cells.append({k for k in range(20) if low <= k + 0.5 <= high})
-        union = cells[0] | cells[1]
-        hull = max(union) - min(union) + 1 if union else 0
-        shares.append(len(cells[0] & cells[1]) / hull if hull else 0.0)
-    return sum(shares) / 2
-
-
-def test_the_compat_similarity_equals_counting_and_has_the_published_defects() -> None:
-    generator = random.Random(2)
-    for _ in range(400):  # about 250 of them are counted
-        first, second = (
-            tuple((generator.randrange(9), generator.randrange(9)) for _ in range(2)) for _ in range(2)
-        )
-        if _touching(first, second):  # type: ignore[arg-type]
-            assert similarity(first, second) == pytest.approx(slow_similarity(first, second))  # type: ignore[arg-type]
-    level, diagonal, other = ((0, 0), (5, 0)), ((0, 0), (3, 3)), ((0, 3), (3, 0))
-    assert similarity(level, level) == 0.5
-    assert greedy_overlap([level], [level]).f1 == 0.0
-    assert similarity(diagonal, other) == 1.0
-    assert greedy_overlap([diagonal], [other]).f1 == 1.0
-
-
-def _touching(first: Segment, second: Segment) -> bool:
-    """Both intervals overlap and have extent, where hull and union are the same and a lattice can count them."""
-    for axis in (0, 1):
-        (a, b), (c, d) = (sorted(point[axis] for point in segment) for segment in (first, second))
-        if a == b or c == d:
-            return False
-    return True
-
-
-def test_compat_merges_collinear_pieces_and_splits_by_length() -> None:
-    pieces: list[Segment] = [((0, 0), (2, 2)), ((5, 0), (6, 1)), ((2, 2), (4, 4)), ((4, 4), (6, 6))]
-    assert [{*segment} for segment in merged(pieces)] == [{(5, 0), (6, 1)}, {(0, 0), (6, 6)}]
-    assert (
-        slow_perception_compat(figure("(0, 0) -- (2, 2)", "(2, 2) -- (4, 4)"), figure("(0, 0) -- (4, 4)")).f1
-        == 1
-    )
-    short, long = by_length([((0, 0), (3, 4)), ((0, 0), (8, 0)), ((0, 0), (9, 9))])
-    assert (len(short), len(long)) == (1, 2)
