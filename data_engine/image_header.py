@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from PIL import Image
@@ -25,12 +25,16 @@ class ImageError(ValueError):
     """The image cannot be used. The message is short and countable, without the numbers of this image."""
 
 
+class UnknownFormatError(ImageError):
+    """It is none of the formats that were asked for."""
+
+
 def image_header(data: bytes) -> tuple[str, tuple[int, int]]:
     """Format ("png", "jpg", "webp") and (width, height) as a viewer would show it, turned upright by its EXIF.
 
     Raises ImageError when it is none of the formats, too large, or ends before its end.
     """
-    with _opened(data) as picture:
+    with opened_image(data) as picture:
         name, size = FORMATS[str(picture.format)], picture.size
         # Pillow looks for the EXIF of a PNG behind its pixels, and would decode them all to get there.
         if name != "png" or b"eXIf" in data:
@@ -47,16 +51,22 @@ def check_image(data: bytes, name: str, size: tuple[int, int]) -> None:
         raise ImageError(
             f"it is a {found[0]} of {found[1][0]} x {found[1][1]} pixels, not a {name} of {size[0]} x {size[1]}"
         )
-    with _opened(data) as picture:
+    with opened_image(data) as picture:
         picture.load()
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
+def opened_image(data: bytes, formats: Collection[str] = FORMATS) -> Iterator[Image.Image]:
+    """The image in `data`, in one of these formats of Pillow's; its pixels are decoded when they are asked for.
+
+    Raises:
+        UnknownFormatError: it is none of the formats.
+        ImageError: it is too large, or decoding it fails before the block ends.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
-            with Image.open(io.BytesIO(data), formats=list(FORMATS)) as picture:
+            with Image.open(io.BytesIO(data), formats=list(formats)) as picture:
                 if picture.width * picture.height > MAXIMUM_PIXELS:
                     raise ImageError(f"image has more than {MAXIMUM_PIXELS:,} pixels")
                 yield picture
@@ -65,7 +75,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise ImageError(f"image has more than {MAXIMUM_PIXELS:,} pixels") from error
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"image is not a readable {', '.join(FORMATS)}") from error
+        raise UnknownFormatError(f"image is not a readable {', '.join(formats)}") from error
     except (OSError, ValueError, SyntaxError, KeyError, IndexError) as error:
         raise ImageError(f"image cannot be decoded: {error}") from error
 

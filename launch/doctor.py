@@ -162,6 +162,11 @@ def by_value(reports: Sequence[Report], value: Callable[[Report], object]) -> di
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
+def by_node(reports: Sequence[Report]) -> list[list[Report]]:
+    """The reports of every node together; two nodes of one name are told apart by when they were started."""
+    return list(by_value(reports, lambda report: (report["host"], report["boot"])).values())
+
+
 def _unequal(reports: Sequence[Report], what: str, value: Callable[[Report], object]) -> list[str]:
     groups = by_value(reports, value)
     if len(groups) == 1:
@@ -211,7 +216,7 @@ def _gpus(reports: Sequence[Report]) -> list[str]:
 
 def _nodes(reports: Sequence[Report], keys: Keys) -> list[str]:
     found = []
-    for held in by_value(reports, lambda report: (report["host"], report["boot"])).values():
+    for held in by_node(reports):
         first, where = held[0], held[0]["host"]
         limits = first["limits"]
         if limits["shared_memory_gib"] < 1:
@@ -248,7 +253,7 @@ def _disk(disk: Report, keys: Keys) -> list[str]:
 
 def _clocks(reports: Sequence[Report], keys: Keys) -> list[str]:
     found = []
-    for held in by_value(reports, lambda report: (report["host"], report["boot"])).values():
+    for held in by_node(reports):
         offset = statistics.median(report["clock_offset"] for report in held)
         if abs(offset) > keys.skew:
             direction = "ahead of" if offset > 0 else "behind"

@@ -31,6 +31,13 @@ def _require(condition: bool, sentence: str) -> None:
         raise ModelConfigError(sentence)
 
 
+def _require_whole_heads(part: str, hidden_size: int, num_heads: int) -> None:
+    _require(
+        hidden_size % num_heads == 0,
+        f"{part}.hidden_size={hidden_size} is not a multiple of num_heads={num_heads}; change one.",
+    )
+
+
 @dataclass(frozen=True)
 class SamConfig:
     """SAM ViT-B with its neck and the 16× compressor: together the paper's "vision tokenizer"."""
@@ -51,10 +58,7 @@ class SamConfig:
     """Channels of the two stride-2 convolutions; the last one is the width handed to CLIP."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.hidden_size % self.num_heads == 0,
-            f"sam.hidden_size={self.hidden_size} is not a multiple of num_heads={self.num_heads}; change one.",
-        )
+        _require_whole_heads("sam", self.hidden_size, self.num_heads)
         _require(
             self.image_size % TOKEN_SIZE == 0,
             f"sam.image_size={self.image_size} is not a multiple of {TOKEN_SIZE} px (patch 16 × compressor 4).",
@@ -81,10 +85,7 @@ class ClipConfig:
     patch_size: int = 14
 
     def __post_init__(self) -> None:
-        _require(
-            self.hidden_size % self.num_heads == 0,
-            f"clip.hidden_size={self.hidden_size} is not a multiple of num_heads={self.num_heads}; change one.",
-        )
+        _require_whole_heads("clip", self.hidden_size, self.num_heads)
 
     @property
     def grid_size(self) -> int:

@@ -6,14 +6,17 @@ Every image is decoded once on the way in: what a training would stumble over is
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from data_engine.foreign import UnusableError
-from data_engine.image_header import MAXIMUM_PIXELS, ImageError, check_image, image_header
+from data_engine.image_header import (
+    ImageError,
+    UnknownFormatError,
+    check_image,
+    image_header,
+    opened_image,
+)
 
 _CONVERTED = ("BMP", "TIFF", "GIF", "PPM")
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -22,6 +25,8 @@ _LARGEST_FILE = 256 * 1024**2
 
 @dataclass(frozen=True)
 class LoadedImage:
+    """An image as a sample holds it."""
+
     data: bytes
     format: str
     """"png", "jpg" or "webp"."""
@@ -33,21 +38,15 @@ def load_image(source: str | bytes, root: Path) -> LoadedImage:
     """The image at a path (relative to `root`), or of these bytes. UnusableError when it cannot be used."""
     data = source if isinstance(source, bytes) else _read(source, root)
     try:
-        name, size = image_header(data)
-    except ImageError as error:
-        if "not a readable" not in str(error):
-            raise UnusableError(_countable(error)) from error
-        data = _as_png(data)
-        name, size = image_header(data)
-    try:
+        try:
+            name, size = image_header(data)
+        except UnknownFormatError:
+            data = _as_png(data)
+            name, size = image_header(data)
         check_image(data, name, size)
     except ImageError as error:
-        raise UnusableError(_countable(error)) from error
+        raise UnusableError(str(error).partition(":")[0]) from error
     return LoadedImage(data, name, size)
-
-
-def _countable(error: ImageError) -> str:
-    return str(error).partition(":")[0]
 
 
 def _read(path: str, root: Path) -> bytes:
@@ -65,23 +64,15 @@ def _read(path: str, root: Path) -> bytes:
 
 
 def _as_png(data: bytes) -> bytes:
-    """The same pixels as PNG. UnusableError where that is not possible without loss."""
+    """The same pixels as PNG. ImageError where that is not possible without loss."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit decides
-            with Image.open(io.BytesIO(data), formats=list(_CONVERTED)) as picture:
-                if picture.width * picture.height > MAXIMUM_PIXELS:
-                    raise UnusableError(f"image has more than {MAXIMUM_PIXELS:,} pixels")
-                if getattr(picture, "n_frames", 1) > 1:
-                    raise UnusableError("image has several frames")
-                if picture.mode not in _PNG_MODES:
-                    raise UnusableError("image has colours that PNG cannot hold")
-                buffer = io.BytesIO()
-                picture.save(buffer, "PNG", compress_level=6)
-                return buffer.getvalue()
-    except Image.UnidentifiedImageError as error:
-        raise UnusableError("image is of no known format") from error
-    except UnusableError:
-        raise
-    except (OSError, ValueError, SyntaxError, KeyError, IndexError, Image.DecompressionBombError) as error:
-        raise UnusableError("image cannot be decoded") from error
+        with opened_image(data, _CONVERTED) as picture:
+            if getattr(picture, "n_frames", 1) > 1:
+                raise ImageError("image has several frames")
+            if picture.mode not in _PNG_MODES:
+                raise ImageError("image has colours that PNG cannot hold")
+            buffer = io.BytesIO()
+            picture.save(buffer, "PNG", compress_level=6)
+            return buffer.getvalue()
+    except UnknownFormatError as error:
+        raise ImageError("image is of no known format") from error

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from data_engine import run
 from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
 from tests.data_engine.conftest import make, plan_of, quiet
+from tests.small_disks import mounted_disk
 
 
 def test_a_finished_dataset_is_never_overwritten(tmp_path: Path) -> None:
@@ -104,18 +104,8 @@ def test_an_error_in_a_worker_leaves_no_half_shard(tmp_path: Path, monkeypatch: 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, text=True
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted_disk(tmp_path / "small", "1m") as disk:
+        yield disk
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import model as model_room
 from data_engine.command_line import compose
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
+from tests.small_disks import mounted_disk
 from tests.train.conftest import Material
 from tests.train.processes import REPOSITORY, environment, run, succeeded, train
 from train.checkpoint import Checkpoint
@@ -218,19 +219,9 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(material: Material, tmp_p
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB: one checkpoint of stage 1 takes over 20."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("mounting a tmpfs needs root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
-    mounted = subprocess.run(mount, capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"a tmpfs cannot be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
+    """One checkpoint of stage 1 takes over 20 MiB."""
+    with mounted_disk(tmp_path / "disk", "3m") as disk:
+        yield disk
 
 
 @pytest.mark.slow
