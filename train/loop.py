@@ -97,7 +97,7 @@ def _steps(
     meter = StepMeter(prepared, engine, guard, saver)
     evaluator = Evaluator(prepared, engine, log)
     engine.may_update = guard.allows
-    with profiler(config.profile, prepared.run.path / "profile", prepared.world.rank) as profile:
+    with profiler(config.profile, prepared.run.path / "profile", prepared.world.rank) as profile, saver:
         while step < config.steps:
             if not guard.passes_over(step + 1):
                 watch.enter("data", step)
@@ -129,6 +129,7 @@ def _steps(
                 log.step(metrics)
             log.tick()
             request = control.poll()
+            saver.look_after()
             if saver.is_due(step, request):
                 watch.enter("save", step)
                 saver.save(step, request.pin, must=request.stop or step == config.steps)

@@ -6,8 +6,10 @@ Steps are counted from 0. A fault with "once": PATH happens once, whatever is st
 
     nan, spike            the float output of the rank's last layer, in one micro-batch
     kill, freeze, hang    SIGKILL, SIGSTOP, an endless loop, in the forward pass of one micro-batch
+    terminate             SIGTERM, there too
     sleep                 every forward pass of the rank from this step on takes "seconds" longer
     full                  the disk is full while the checkpoint of this step is written
+    slow                  the disk takes "seconds" to write a stage's part of the checkpoint of this step
     die_writing, die_before_rename, die_after_rename, die_removing
                           SIGKILL while the checkpoint of this step is saved, or while it is removed
 """
@@ -28,7 +30,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from train import checkpoint_state, pipeline_engine
+from train import checkpoint_writing, pipeline_engine
 from train.data.micro_batch import HEADER, HEADER_MICRO_BATCH, HEADER_STEP
 
 Fault = dict[str, Any]
@@ -57,6 +59,14 @@ def hang_here() -> None:
         time.sleep(0.1)
 
 
+IN_PASSES: dict[str, Callable[[], None]] = {
+    "kill": die,
+    "hang": hang_here,
+    "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "terminate": lambda: os.kill(os.getpid(), signal.SIGTERM),
+}
+
+
 def broken(outputs: Any, factor: float) -> Any:
     if isinstance(outputs, Tensor):
         return outputs * factor
@@ -82,9 +92,7 @@ def install_in_passes(faults: list[Fault]) -> None:
             elif fault["fault"] == "spike":
                 outputs = broken(outputs, 1000.0)
             else:
-                {"kill": die, "hang": hang_here, "freeze": lambda: os.kill(os.getpid(), signal.SIGSTOP)}[
-                    fault["fault"]
-                ]()
+                IN_PASSES[fault["fault"]]()
         return outputs
 
     pipeline_engine.Module.forward = forward
@@ -92,7 +100,7 @@ def install_in_passes(faults: list[Fault]) -> None:
 
 def install_in_saving(fault: Fault) -> None:
     name, kind = f"step_{fault['step']}", fault["fault"]
-    write, replace = checkpoint_state.save_file, os.replace
+    write, replace = checkpoint_writing.save_file, os.replace
 
     def save_file(tensors: dict[str, Tensor], path: Path, **more: Any) -> None:
         mine = f".{name}.tmp" in str(path)
@@ -101,6 +109,8 @@ def install_in_saving(fault: Fault) -> None:
             die()
         if mine and kind == "full" and strikes(fault):
             raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        if mine and kind == "slow" and path.name.startswith("stage_") and strikes(fault):
+            time.sleep(fault["seconds"])
         write(tensors, path, **more)
 
     def os_replace(source: Any, target: Any) -> None:
@@ -114,12 +124,12 @@ def install_in_saving(fault: Fault) -> None:
         ):
             die()
 
-    checkpoint_state.save_file = save_file
+    checkpoint_writing.save_file = save_file
     os.replace = os_replace
 
 
 def main(faults: list[Fault], arguments: list[str]) -> None:
-    in_saving: Callable[[Fault], bool] = lambda fault: fault["fault"].startswith(("die_", "full"))  # noqa: E731
+    in_saving: Callable[[Fault], bool] = lambda fault: fault["fault"].startswith(("die_", "full", "slow"))  # noqa: E731
     install_in_passes([fault for fault in faults if not in_saving(fault)])
     for fault in filter(in_saving, faults):
         install_in_saving(fault)

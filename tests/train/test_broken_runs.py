@@ -20,7 +20,6 @@ from tests.train.conftest import Material
 from tests.train.processes import REPOSITORY, environment, free_port, launch, run, succeeded
 from tests.train.test_run import EXACT, SMALL, metrics, weights
 from train.checkpoint import Checkpoint
-from train.run_directory import RunDirectory
 
 BASE = ["experiment=nano_stage2", *SMALL, "micro_batches=2", "steps=6", "checkpoint.every=2"]
 ALONE = [*BASE, "parallel.pipeline_stages=1", "parallel.cut=balanced"]
@@ -152,56 +151,20 @@ def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
 
 
 @pytest.mark.slow
-@pytest.mark.thorough
-def test_killed_in_every_phase_of_saving(material: Material, alone: Path, tmp_path: Path) -> None:
-    directory = tmp_path / "run"
-    keep = ["checkpoint.every=1", "checkpoint.keep_last=2", "checkpoint.pin=[1]"]
-    run_directory = RunDirectory(directory)
-    phases = [  # what is killed, and the newest whole checkpoint afterwards
-        ("die_writing", 2, 1),
-        ("die_before_rename", 3, 2),
-        ("die_after_rename", 4, 4),
-        ("die_removing", 3, 5),
-    ]
-    faults = [{"fault": fault, "step": step, "once": str(tmp_path / fault)} for fault, step, _ in phases]
-    target = faulty(faults, [*ALONE, *keep, f"run={directory}", *material.arguments])
-    for fault, _, newest in phases:
-        assert launch(1, target).returncode == -signal.SIGKILL, fault
-        steps = [int(path.name[5:]) for path in run_directory.checkpoints.glob("step_*")]
-        assert max(steps) == newest, fault
-        for step in steps:
-            assert Checkpoint.open(run_directory.checkpoints / f"step_{step}").step == step, fault
-    assert "going on from checkpoint step_5" in succeeded(launch(1, target)).stdout
-    left = sorted(path.name for path in run_directory.checkpoints.iterdir())
-    assert left == ["step_1", "step_5", "step_6"], "the pinned one, the last two, and no remains"
-    assert_same(alone, directory)
-
-
-@pytest.mark.slow
-def test_a_full_disk_while_saving_costs_one_checkpoint(
-    material: Material, alone: Path, tmp_path: Path
+def test_a_full_disk_of_one_rank_stops_all_in_one_sentence(
+    material: Material, pair: Path, tmp_path: Path
 ) -> None:
-    directory = tmp_path / "run"
-    fault = {"fault": "full", "step": 4}
-    arguments = [*ALONE, "checkpoint.on_failure=continue", f"run={directory}", *material.arguments]
-    result = succeeded(launch(1, faulty([fault], arguments)))
-    assert (
-        "checkpoint step_4 cannot be written: No space left on device; going on without it" in result.stdout
-    )
-    assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["step_2", "step_6"]
-    assert_same(alone, directory)
-
-
-@pytest.mark.slow
-def test_a_full_disk_of_one_rank_stops_all_in_one_sentence(material: Material, tmp_path: Path) -> None:
+    """While the next step is trained: all ranks learn it after that step. `test_saving` has the rest of saving."""
     directory = tmp_path / "run"
     fault = {"fault": "full", "step": 4, "rank": 1}
-    result = launch(2, faulty([fault], [*TWO, f"run={directory}", *material.arguments]))
+    arguments = [*TWO, "checkpoint.asynchronous=true", f"run={directory}", *material.arguments]
+    result = launch(2, faulty([fault], arguments))
     assert result.returncode != 0
     sentence = "error: checkpoint step_4 cannot be written: No space left on device"
     assert result.stderr.count(sentence) == 1, result.stderr
     assert [path.name for path in (directory / "checkpoints").iterdir()] == ["step_2"]
-    assert Checkpoint.open(directory / "checkpoints/step_2").step == 2
+    saved, expected = (Checkpoint.open(run / "checkpoints/step_2") for run in (directory, pair))
+    assert saved.manifest == expected.manifest, "the same bytes as in the foreground"
 
 
 @pytest.mark.slow
