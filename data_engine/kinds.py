@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_engine.document_options import DocumentOptions, PdfOptions, TextPageOptions
 from data_engine.errors import ConfigError, nearest
 from data_engine.options import CardOptions, ChartOptions, ChemistryOptions, GeometryOptions, PageOptions
+from data_engine.scene_text_options import SceneTextOptions
 
 if TYPE_CHECKING:
     from data_engine.render.base import Renderer
@@ -29,6 +30,7 @@ KINDS: dict[str, Kind] = {
     "page": Kind(PageOptions, "data_engine.render.page:PageRenderer"),
     "document": Kind(DocumentOptions, "data_engine.render.document:DocumentRenderer"),
     "text_page": Kind(TextPageOptions, "data_engine.render.text_page:TextPageRenderer"),
+    "scene_text": Kind(SceneTextOptions, "data_engine.render.scene_text:SceneTextRenderer"),
     "pdf": Kind(PdfOptions, "data_engine.render.pdf:PdfRenderer"),
     "chart": Kind(ChartOptions, "data_engine.render.chart:ChartRenderer"),
     "chemistry": Kind(ChemistryOptions, "data_engine.render.chemistry:ChemistryRenderer"),

@@ -6,7 +6,12 @@
     <|ref|>image<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>
 
 Coordinates are whole numbers from 0 to 999: the share of the picture's width and height, times 999 (paper,
-figure 5; the released demo divides by 999). Labels seen there: title, sub_title, text, image, image_caption,
+figure 5; the released demo divides by 999). Asked to "OCR this image", the model names the texts themselves, one
+reference per line, with nothing below:
+
+    <|ref|>Northern Market<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>
+
+Labels seen there: title, sub_title, text, image, image_caption,
 table, table_caption, equation. Tables are plain HTML, formulas LaTeX between `\\[` and `\\]`.
 """
 
@@ -32,11 +37,12 @@ class Block:
     """One region of a page."""
 
     label: str
-    """"title", "sub_title", "text", "image", "image_caption", "table", "table_caption", "equation"."""
+    """"title", "sub_title", "text", "image", "image_caption", "table", "table_caption", "equation"; the text itself
+    where a line of text is referred to."""
     boxes: tuple[GridBox, ...]
     """Where it stands; nearly always one."""
     text: str
-    """Its content in Markdown; empty for an image."""
+    """Its content in Markdown; empty for an image or a reference."""
 
 
 def grid_box(box: Sequence[float], width: float, height: float) -> GridBox:
@@ -49,10 +55,16 @@ def grid_box(box: Sequence[float], width: float, height: float) -> GridBox:
 
 def write_grounded(blocks: Iterable[Block]) -> str:
     """The markup of blocks in reading order."""
-    return "\n\n".join(
-        f"<|ref|>{block.label}<|/ref|>{DET}{json.dumps([list(box) for box in block.boxes])}<|/det|>\n{block.text}"
-        for block in blocks
-    ).rstrip("\n")
+    return "\n\n".join(f"{_head(block)}\n{block.text}" for block in blocks).rstrip("\n")
+
+
+def write_references(blocks: Iterable[Block]) -> str:
+    """The markup of blocks without content, one per line: texts where they stand. `parse_grounded` reads it, too."""
+    return "\n".join(_head(block) for block in blocks)
+
+
+def _head(block: Block) -> str:
+    return f"<|ref|>{block.label}<|/ref|>{DET}{json.dumps([list(box) for box in block.boxes])}<|/det|>"
 
 
 def parse_grounded(text: str) -> list[Block]:

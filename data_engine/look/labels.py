@@ -46,6 +46,19 @@ def boxes_over(response: str) -> str:
     return f'<svg class="boxes" viewBox="0 0 {GRID} {GRID}" preserveAspectRatio="none">{shapes}</svg>'
 
 
+def quads_over(quads: Any, width: int, height: int) -> str:
+    """An SVG that lies over the picture with quadrilaterals in pixels, lists of four [x, y]; "" when they are none."""
+    try:
+        corners = [[(float(x), float(y)) for x, y in quad] for quad in quads]
+    except (TypeError, ValueError):
+        return ""
+    shapes = "".join(
+        f'<polygon points="{" ".join(f"{x},{y}" for x, y in quad)}" stroke="{_COLORS[place % len(_COLORS)]}"/>'
+        for place, quad in enumerate(corners)
+    )
+    return f'<svg class="boxes" viewBox="0 0 {width} {height}" preserveAspectRatio="none">{shapes}</svg>'
+
+
 def shown(prompt: str, response: str) -> str:
     """A response as HTML."""
     drawn = ""

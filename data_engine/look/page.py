@@ -22,7 +22,7 @@ from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_text
 from data_engine.image_header import FORMATS
 from data_engine.look.histograms import histogram, shares
-from data_engine.look.labels import boxes_over, shown
+from data_engine.look.labels import boxes_over, quads_over, shown
 from data_engine.sample import Sample
 from data_engine.storage import is_url
 
@@ -41,7 +41,7 @@ h1{font-size:1.5em}h2{margin-top:2em;border-bottom:1px solid #bbb}
 .counts{display:flex;flex-wrap:wrap;gap:14px;margin:1em 0}
 .picture{position:relative;display:inline-block;max-width:100%}.picture img{display:block;max-width:100%}
 .boxes{position:absolute;inset:0;width:100%;height:100%}
-.boxes rect{fill:transparent;stroke-width:2;vector-effect:non-scaling-stroke}
+.boxes rect,.boxes polygon{fill:transparent;stroke-width:2;vector-effect:non-scaling-stroke}
 .figure polyline,.figure circle{fill:none;stroke:#1c7ed6;stroke-width:.08}.figure .dot{fill:#d6336c;stroke:none}
 .figure text{font-size:.9px;fill:#222}
 .bars{width:300px;height:90px;display:block}.bars rect{fill:#4c6ef5}
@@ -136,6 +136,8 @@ def style_coverage(samples: list[Sample]) -> dict[str, Counter[str]]:
 
 def _sample_html(sample: Sample) -> str:
     boxes = boxes_over(sample.response)
+    if "quads" in sample.provenance and len(sample.image_sizes) == 1:
+        boxes = quads_over(sample.provenance["quads"], *sample.image_sizes[0]) + boxes
     pictures = "".join(f"<div class='picture'>{_thumbnail(data)}{boxes}</div>" for data in sample.images)
     sizes = ", ".join(f"{width} x {height}" for width, height in sample.image_sizes)
     facts: dict[str, Any] = {"key": sample.key, "size": sizes, "prompt": sample.prompt}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,16 @@ class Rendered:
     details: dict[str, Any] = field(default_factory=dict)
     """More for the provenance."""
     tells_places: bool = False
-    """Whether the response holds coordinates: then nothing may move or bend the picture any more."""
+    """Whether response or details hold coordinates: then nothing may move or bend the picture any more, unless they
+    can be told again."""
+    told_again: Callable[[np.ndarray], tuple[str, dict[str, Any]]] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """Response and details for the one picture after a homography [3, 3] moved its pixels; None: they cannot be told
+    again."""
+    text_boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """(left, top, right, bottom) in pixels of all text, on a ground that is lively itself: only there does a degraded
+    picture have to be legible. Empty: wherever there is ink."""
 
 
 class NoSampleError(Exception):

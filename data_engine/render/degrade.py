@@ -1,14 +1,15 @@
 """Degradation: what print, camera, scanner and storage do to a picture, as one stage behind every renderer.
 
-Labels stay true. Nothing moves or bends a picture whose label tells places; colours stay where a picture has any,
-for they may carry meaning; and a picture that is illegible afterwards is thrown away and counted. The rule for
-that is `legibility`: in tiles with ink, how much of the clean picture is still in the degraded one.
+Labels stay true. Where they tell places, nothing moves or bends the picture unless its renderer can tell them again;
+colours stay where a picture has any, for they may carry meaning; and a picture that is illegible afterwards is thrown
+away and counted. The rule for that is `legibility`: in tiles with ink, or in the boxes of its texts where the ground
+has a pattern of its own, how much of the clean picture is still in the degraded one.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +31,8 @@ LEAST_CONTRAST = 9.0
 _TILE = 32  # pixels
 _INK = 10.0  # grey levels: a tile that varies less has nothing to read
 _NOISE_SIDE = 1024
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom) in pixels."""
 _STORED_QUALITY = 92
 
 
@@ -51,11 +54,12 @@ class DegradingRenderer(Renderer):
         stream = draws.stream("degrade")
         if not stream.chance(self._options.probability):
             return rendered
-        rigid = rendered.tells_places or DET in rendered.response
+        rigid = (rendered.tells_places or DET in rendered.response) and rendered.told_again is None
+        response, details = rendered.response, rendered.details
         pictures, told = [], []
         for picture in rendered.pictures:
             pixels = picture.pixels if picture.pixels is not None else _decoded(picture)
-            degraded = degrade(pixels, stream, self._options, rigid=rigid)
+            degraded = degrade(pixels, stream, self._options, rigid=rigid, text_boxes=rendered.text_boxes)
             correlation, contrast = degraded.legibility
             if correlation < LEAST_CORRELATION or contrast < LEAST_CONTRAST:
                 what = ", ".join(f"{name} {value}" for name, value in degraded.applied.items())
@@ -64,7 +68,10 @@ class DegradingRenderer(Renderer):
                 )
             pictures.append(encode_jpeg(degraded.pixels, degraded.quality))
             told.append(degraded.applied)
-        return replace(rendered, pictures=tuple(pictures), details={**rendered.details, "degradation": told})
+            if degraded.motion is not None and rendered.told_again is not None:
+                response, details = rendered.told_again(degraded.motion)
+        details = {**details, "degradation": told}
+        return replace(rendered, pictures=tuple(pictures), response=response, details=details)
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,21 @@ class Degraded:
     applied: dict[str, float]
     """Each degradation with its measure, in the order in which they were applied."""
     legibility: tuple[float, float]
+    motion: np.ndarray | None = None
+    """The homography [3, 3] that took every point of the picture to where it is now; None: nothing moved."""
 
 
-def degrade(pixels: np.ndarray, stream: Stream, options: DegradeOptions, *, rigid: bool) -> Degraded:
+def degrade(
+    pixels: np.ndarray,
+    stream: Stream,
+    options: DegradeOptions,
+    *,
+    rigid: bool,
+    text_boxes: Sequence[Box] = (),
+) -> Degraded:
     """Degrade gray [H, W], RGB or RGBA [H, W, C] uint8; the size stays.
 
-    `rigid` forbids whatever moves a point of the picture.
+    `rigid` forbids whatever moves a point of the picture; `text_boxes`: see `Rendered`.
     """
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
@@ -94,7 +110,7 @@ def degrade(pixels: np.ndarray, stream: Stream, options: DegradeOptions, *, rigi
     count = min(len(possible), stream.integer(*options.count))
     chosen = set(stream.sample(possible, count))
     applied: dict[str, float] = {}
-    clean, quality = pixels, _STORED_QUALITY
+    clean, quality, motion = pixels, _STORED_QUALITY, None
     for kind in DEGRADATIONS:
         if kind not in chosen:
             continue
@@ -104,11 +120,43 @@ def degrade(pixels: np.ndarray, stream: Stream, options: DegradeOptions, *, rigi
             applied[kind] = quality
             continue
         if kind == "perspective":
-            clean = pixels = _perspective(pixels, stream, amount)  # comes before all that wears ink off
+            motion, pixels = _perspective(pixels, stream, amount)
+            clean = pixels  # it comes before all that wears ink off
+            text_boxes = [_moved_box(motion, box) for box in text_boxes]
         else:
             pixels = _STEPS[kind](pixels, stream, amount)
         applied[kind] = round(amount, 3)
-    return Degraded(pixels, quality, applied, legibility(clean, pixels))
+    legible = box_legibility(clean, pixels, text_boxes) if text_boxes else legibility(clean, pixels)
+    return Degraded(pixels, quality, applied, legible, motion)
+
+
+def box_legibility(clean: np.ndarray, degraded: np.ndarray, boxes: Sequence[Box]) -> tuple[float, float]:
+    """(correlation, contrast) as `legibility` has them, over whole boxes instead of tiles; those of the worst box."""
+    a, b = _gray(clean), _gray(degraded)
+    measured = [_agreement(_inside(a, box), _inside(b, box)) for box in boxes]
+    return min(correlation for correlation, _ in measured), min(contrast for _, contrast in measured)
+
+
+def _agreement(clean: np.ndarray, degraded: np.ndarray) -> tuple[float, float]:
+    (mean_a, spread_a), (mean_b, spread_b) = (
+        (float(mean[0, 0]), float(spread[0, 0])) for mean, spread in map(cv2.meanStdDev, (clean, degraded))
+    )
+    together = cv2.mean(cv2.multiply(clean, degraded, dtype=cv2.CV_32F))[0] - mean_a * mean_b
+    contrast = together / max(1e-3, spread_a)
+    return contrast / max(1e-3, spread_b), contrast
+
+
+def _inside(pixels: np.ndarray, box: Box) -> np.ndarray:
+    left, top, right, bottom = box
+    return pixels[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
+
+
+def _moved_box(motion: np.ndarray, box: Box) -> Box:
+    """The upright box around a moved one."""
+    left, top, right, bottom = box
+    corners = np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]])
+    x, y = cv2.perspectiveTransform(corners, motion)[0].T
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 def legibility(clean: np.ndarray, degraded: np.ndarray) -> tuple[float, float]:
@@ -143,8 +191,8 @@ def _paper(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarray:
     return cv2.addWeighted(pixels, 1.0, texture, -0.24 * amount, 0)
 
 
-def _perspective(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarray:
-    """A camera that is not quite above the page; the whole page stays in the picture."""
+def _perspective(pixels: np.ndarray, stream: Stream, amount: float) -> tuple[np.ndarray, np.ndarray]:
+    """A camera that is not quite above the page: its homography, and the picture. The whole page stays in it."""
     height, width = pixels.shape[:2]
     reach = 0.06 * amount
 
@@ -158,9 +206,9 @@ def _perspective(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarra
     edge = np.median(np.concatenate([pixels[0], pixels[-1]]), axis=0)
     ground = stream.uniform(0.3, 1.0) * np.atleast_1d(edge)
     matrix = cv2.getPerspectiveTransform(source, target)
-    return cv2.warpPerspective(
-        pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=tuple(float(v) for v in ground)
-    )
+    border = tuple(float(value) for value in ground)
+    seen = cv2.warpPerspective(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=border)
+    return matrix, seen
 
 
 def _shadow(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarray:
