@@ -23,9 +23,10 @@ from data_engine.dataset import Dataset, open_datasets
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
 from model.views import MODES, make_views, open_image, view_plan
+from train.data.filling import MicroBatchFilling, PackedSample
 from train.data.loader import PackedLoader
 from train.data.loader_settings import LoaderSettings
-from train.data.micro_batch import MicroBatchBuilder, MicroBatchShape, PackedSample
+from train.data.micro_batch import MicroBatchShape
 from train.data.mixture import Mixture
 from train.data.reader import SampleReader
 
@@ -47,15 +48,14 @@ def parts(dataset: Dataset, tokenizer: Tokenizer, mode: str, count: int, rounds:
     resolution = MODES[mode]
     samples = [dataset.read(i) for i in range(count)]
     images = [open_image(sample.images[0]) for sample in samples]
-    builder = MicroBatchBuilder(tokenizer, SHAPE)
 
     def fill() -> None:
-        filling = builder.start()
+        filling = MicroBatchFilling(tokenizer, SHAPE)
         for number, sample in enumerate(samples):
             try:
                 filling.add(PackedSample(str(number), sample, resolution))
             except ValueError:  # full: an empty one takes its place
-                filling = builder.start()
+                filling = MicroBatchFilling(tokenizer, SHAPE)
                 filling.add(PackedSample(str(number), sample, resolution))
 
     work = {

@@ -15,9 +15,9 @@ The path of a sample, one file per step:
     reader.py       what is asked of a dataset
     steps.py        packs of a step -> which rank takes which, and what they add up to
     build.py        plan of a pack -> its micro-batch, in a thread or in worker processes (workers.py, prefetch.py)
-    micro_batch.py  samples -> the three tensors that the first pipeline stage receives
+    micro_batch.py  the three tensors that the first pipeline stage receives (filling.py: samples -> these)
     damage.py       what becomes of samples that cannot be used
     state.py        the few numbers of a checkpoint, and what a changed stream is refused with
     loader.py       step -> this rank's micro-batches, with prefetch, waiting time and state (loader_settings.py)
-    report.py       what all of this will be, before a run (report_text.py: for a terminal)
+    report.py       what all of this will be, before a run (report_tally.py: its sums; report_text.py: for a terminal)
 """

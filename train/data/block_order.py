@@ -31,9 +31,13 @@ class EpochOrder(Protocol):
 
     size: int
 
-    def at(self, position: int) -> int: ...
+    def at(self, position: int) -> int:
+        """The element at one position."""
+        ...
 
-    def take(self, positions: NDArray[np.integer]) -> NDArray[np.int64]: ...
+    def take(self, positions: NDArray[np.integer]) -> NDArray[np.int64]:
+        """The elements at many positions; int64, same shape."""
+        ...
 
 
 class BlockPermutation:

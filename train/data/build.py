@@ -17,7 +17,8 @@ import torch
 from model.tokenizer import Tokenizer
 from model.views import ResolutionMode
 from train.data.damage import UNUSABLE, Damage, damage_of
-from train.data.micro_batch import Header, MicroBatch, MicroBatchBuilder, MicroBatchShape, PackedSample
+from train.data.filling import MicroBatchFilling, PackedSample
+from train.data.micro_batch import Header, MicroBatch, MicroBatchShape
 from train.data.prefetch import Source
 from train.data.reader import SampleReader, read_patiently
 
@@ -61,11 +62,12 @@ class PackBuilder:
         self, datasets: Sequence[SampleReader], tokenizer: Tokenizer, shape: MicroBatchShape
     ) -> None:
         self._datasets = list(datasets)
-        self._builder = MicroBatchBuilder(tokenizer, shape)
+        self._tokenizer = tokenizer
+        self._shape = shape
 
     def build(self, task: PackTask, shared: bool = False) -> BuiltPack:
         """One micro-batch; with `shared`, in memory that another process can take over without a copy."""
-        filling = self._builder.start(shared)
+        filling = MicroBatchFilling(self._tokenizer, self._shape, shared)
         damages = []
         for planned in task.samples:
             dataset = self._datasets[planned.source]

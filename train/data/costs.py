@@ -60,6 +60,7 @@ class VisionCost(NamedTuple):
 
     @classmethod
     def of(cls, plan: ViewPlan) -> VisionCost:
+        """Of an image that is cut so."""
         sides = plan.sides
         patches = sum((side // PATCH_SIZE) ** 2 for side in sides)
         return cls(len(plan.layout()), patches, len(sides), plan.vision_tokens)

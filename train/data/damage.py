@@ -51,9 +51,11 @@ class Damage(NamedTuple):
 
     @property
     def identity(self) -> str:
+        """The sample as "dataset/number"."""
         return f"{self.dataset}/{self.sample}"
 
     def as_error(self) -> DamagedDataError:
+        """What ends a run whose policy is to stop."""
         return DamagedDataError(
             f"{self.reason.rstrip('.')}; make or copy that data again, or train past it with damage.policy={BLANK}."
         )

@@ -1,4 +1,4 @@
-"""Draw t -> which sample of which dataset. Two orders with the same three methods.
+"""Draw t -> which sample of which dataset. Two orders with the same methods.
 
 `MixtureDraws` is endless and shuffled, for training; `OnePassDraws` is finite and in order, for held-out data.
 
@@ -58,9 +58,13 @@ class DrawOrder(Protocol):
     windows: int | None
     """Number of windows; None when the order is endless."""
 
-    def window(self, window: int) -> DrawTable: ...
+    def window(self, window: int) -> DrawTable:
+        """All draws of one window."""
+        ...
 
-    def epochs(self, window: int) -> dict[str, float]: ...
+    def epochs(self, window: int) -> dict[str, float]:
+        """Dataset -> how often it has been gone through before this window."""
+        ...
 
 
 class MixtureDraws:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_engine.files import atomic_write_json
+from data_engine.files import atomic_write_json, atomic_writer
 from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
 from train.data.damage import UNUSABLE, Damage, damage_of
@@ -145,21 +144,13 @@ class TextLengths:
         if path is None or self._cached is not None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-        try:
-            table = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.int32, shape=(len(self._dataset), 3)
-            )
-            for start in range(0, len(table), BATCH):
-                stop = min(start + BATCH, len(table))
-                table[start:stop] = self.of(np.arange(start, stop))
-            table.flush()
-            del table
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        count = len(self._dataset)
+        with atomic_writer(path) as file:
+            layout = {"descr": "<i4", "fortran_order": False, "shape": (count, 3)}
+            np.lib.format.write_array_header_1_0(file, layout)
+            for start in range(0, count, BATCH):
+                rows = self.of(np.arange(start, min(start + BATCH, count)))
+                file.write(rows.astype("<i4").tobytes())
         # Last: it says that the table is whole.
         atomic_write_json(path.with_suffix(".json"), {**self._description(), "tasks": self.tasks})
         self._load()

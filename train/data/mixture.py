@@ -208,17 +208,13 @@ class Quotas:
         """The phase that a window is in."""
         return int(np.searchsorted(self._starts, window, side="right")) - 1
 
-    def history(self, windows: int | None = None) -> list[dict[str, Any]]:
-        """JSON: first window and positive weights of the phases that the first `windows` windows meet (None: all).
+    def history(self) -> list[dict[str, Any]]:
+        """JSON: first window and positive weights of every phase.
 
-        Two mixtures with equal histories draw the same samples in these windows. So a run that has begun may
-        change the weights of windows to come, and nothing else.
+        Two mixtures draw the same samples up to the first window in which their histories differ. So a run that has
+        begun may change the weights of windows to come, and nothing else.
         """
-        return [
-            {"first_window": first, "weights": weights}
-            for first, weights in self._history
-            if windows is None or first < windows
-        ]
+        return [{"first_window": first, "weights": weights} for first, weights in self._history]
 
     def uses_before(self, window: int, phase: int | None = None) -> NDArray[np.int64]:
         """Draws of each dataset in all windows before this one; [sources]."""

@@ -105,6 +105,7 @@ class _Run(Generic[T]):
                 return
 
     def stop(self) -> None:
+        """End the thread after the thing that it is making, and wait for it a while."""
         self._stopped.set()
         with suppress(Empty):
             self.things.get_nowait()  # makes room, so that a waiting thread goes on at once

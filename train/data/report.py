@@ -17,20 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data.costs import NEVER_FITS
 from train.data.draws import MixtureDraws
 from train.data.loader import PackedLoader
 from train.data.mixture import Quotas
 from train.data.modes import SLOTS
-from train.data.packing import BUDGETS, PATCHES, TOKENS, assign_packs
-from train.data.stream import PackStream, WindowPlan
+from train.data.packing import BUDGETS, TOKENS, assign_packs
+from train.data.report_tally import REASONS, Tally
+from train.data.stream import PackStream
 
 MEASURED_DRAWS = 1 << 17
 """Draws that are measured of a run at most, but at least two windows of every phase."""
 BALANCED_STEPS = 200
 """Steps whose balance is measured at most."""
-REASONS = (*BUDGETS, "unreadable")
-"""Why a sample is dropped."""
 
 
 def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED_DRAWS) -> dict[str, Any]:
@@ -56,39 +54,16 @@ def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED
     Raises:
         ConfigError, DamagedDataError: as the loader would.
     """
-    draws = loader.stream.draws
-    assert isinstance(draws, MixtureDraws)
     loader.costs.save()
-    stretches = _measure(
-        loader.stream, draws.quotas, loader.settings.packs_per_step * steps, _Sizes.of(loader), measured_draws
-    )
-    total = _Tally.sum([stretch.tally.times(stretch.windows / stretch.measured) for stretch in stretches])
-    windows = sum(stretch.windows for stretch in stretches)
-    window = draws.quotas.mixture.window
-    packs = max(1.0, total.packs)
-    per_step = loader.settings.packs_per_step / packs  # share of what was counted that one step takes
-    uses = draws.quotas.uses_before(windows)
-    names = [name for name, size in zip(draws.names, draws.sizes, strict=True) if size]
-    first_packs = np.cumsum([0, *(stretch.windows * stretch.packs_per_window for stretch in stretches)])
+    quotas = _draws(loader).quotas
+    packs = loader.settings.packs_per_step * steps
+    stretches = _measure(loader.stream, quotas, packs, _tally_of(loader), measured_draws)
+    total = Tally.sum([stretch.tally.times(stretch.windows / stretch.measured) for stretch in stretches])
+    draws = sum(stretch.windows for stretch in stretches) * quotas.mixture.window
     return {
-        "run": {
-            "steps": steps,
-            "packs_per_step": loader.settings.packs_per_step,
-            "windows": windows,
-            "windows_measured": sum(stretch.measured for stretch in stretches),
-            "sampled": any(stretch.measured < stretch.windows for stretch in stretches),
-            "window": window,
-            "packs": round(total.packs),
-            "samples": windows * window,
-            "tokens": round(total.budgets[TOKENS]),
-            "labelled_tokens": round(total.labelled.sum()),
-            "images": round(total.images.sum()),
-            "samples_per_step": round(windows * window * per_step, 2),
-            "tokens_per_step": round(total.budgets[TOKENS] * per_step, 2),
-            "labelled_tokens_per_step": round(total.labelled.sum() * per_step, 2),
-        },
+        "run": _run(loader, steps, stretches, total),
         "fill": {
-            name: round(filled / packs / have, 5)
+            name: round(filled / max(1.0, total.packs) / have, 5)
             for name, filled, have in zip(
                 BUDGETS, total.budgets.tolist(), loader.settings.shape.capacity, strict=True
             )
@@ -96,38 +71,82 @@ def data_report(loader: PackedLoader, steps: int, measured_draws: int = MEASURED
         "balance": _balance(np.concatenate([stretch.loads for stretch in stretches]), loader),
         "dropped": {
             "samples": round(total.dropped.sum()),
-            "share": round(total.dropped.sum() / max(1, windows * window), 6),
+            "share": round(total.dropped.sum() / max(1, draws), 6),
             **{reason: round(count) for reason, count in zip(REASONS, total.reasons.tolist(), strict=True)},
         },
         "split": {"texts": round(total.split[0]), "stretches": round(total.split[1])},
-        "datasets": {
-            name: _dataset(total, draws.names.index(name), loader, int(uses[draws.names.index(name)]))
-            for name in names
-        },
+        "datasets": _datasets(loader, stretches, total),
         "modes": _shares(total.modes.sum(axis=0), loader),
-        "phases": [
-            {
-                "first_sample": phase["first_window"] * window,
-                "first_step": (
-                    int(first_packs[number] // loader.settings.packs_per_step)
-                    if number < len(stretches)
-                    else None
-                ),
-                "weights": phase["weights"],
-                "modes": {
-                    task: {mode["name"]: mode["slots"] / SLOTS for mode in choice}
-                    for task, choice in loader.identity.modes[number].items()
-                },
-            }
-            for number, phase in enumerate(draws.quotas.history())
-        ],
+        "phases": _phases(loader, stretches),
     }
 
 
-def _dataset(total: _Tally, number: int, loader: PackedLoader, uses: int) -> dict[str, Any]:
+def _draws(loader: PackedLoader) -> MixtureDraws:
     draws = loader.stream.draws
     assert isinstance(draws, MixtureDraws)
-    available = int(draws.sizes[number])
+    return draws
+
+
+def _tally_of(loader: PackedLoader) -> Tally:
+    return Tally(len(_draws(loader).names), len(loader.costs.modes.modes), loader.settings.shape.capacity)
+
+
+def _run(loader: PackedLoader, steps: int, stretches: list[_Stretch], total: Tally) -> dict[str, Any]:
+    """What the run draws, in all and per step."""
+    window = _draws(loader).quotas.mixture.window
+    windows = sum(stretch.windows for stretch in stretches)
+    packs_per_step = loader.settings.packs_per_step
+    per_step = packs_per_step / max(1.0, total.packs)  # share of what was counted that one step takes
+    return {
+        "steps": steps,
+        "packs_per_step": packs_per_step,
+        "windows": windows,
+        "windows_measured": sum(stretch.measured for stretch in stretches),
+        "sampled": any(stretch.measured < stretch.windows for stretch in stretches),
+        "window": window,
+        "packs": round(total.packs),
+        "samples": windows * window,
+        "tokens": round(total.budgets[TOKENS]),
+        "labelled_tokens": round(total.labelled.sum()),
+        "images": round(total.images.sum()),
+        "samples_per_step": round(windows * window * per_step, 2),
+        "tokens_per_step": round(total.budgets[TOKENS] * per_step, 2),
+        "labelled_tokens_per_step": round(total.labelled.sum() * per_step, 2),
+    }
+
+
+def _datasets(loader: PackedLoader, stretches: list[_Stretch], total: Tally) -> dict[str, dict[str, Any]]:
+    """Name -> what the run draws of a dataset; of those that have a sample."""
+    draws = _draws(loader)
+    uses = draws.quotas.uses_before(sum(stretch.windows for stretch in stretches))
+    return {
+        name: _dataset(total, number, loader, int(uses[number]))
+        for number, (name, size) in enumerate(zip(draws.names, draws.sizes, strict=True))
+        if size
+    }
+
+
+def _phases(loader: PackedLoader, stretches: list[_Stretch]) -> list[dict[str, Any]]:
+    """Every phase of the mixture, and the step at which the run enters it."""
+    quotas = _draws(loader).quotas
+    first_packs = np.cumsum([0, *(stretch.windows * stretch.packs_per_window for stretch in stretches)])
+    first_steps = [int(pack // loader.settings.packs_per_step) for pack in first_packs[:-1]]
+    return [
+        {
+            "first_sample": phase["first_window"] * quotas.mixture.window,
+            "first_step": first_steps[number] if number < len(stretches) else None,
+            "weights": phase["weights"],
+            "modes": {
+                task: {mode["name"]: mode["slots"] / SLOTS for mode in choice}
+                for task, choice in loader.identity.modes[number].items()
+            },
+        }
+        for number, phase in enumerate(quotas.history())
+    ]
+
+
+def _dataset(total: Tally, number: int, loader: PackedLoader, uses: int) -> dict[str, Any]:
+    available = int(_draws(loader).sizes[number])
     kept = total.drawn[number] - total.dropped[number]
     return {
         "available": available,
@@ -175,98 +194,27 @@ def _balance(loads: NDArray[np.int64], loader: PackedLoader) -> dict[str, float 
 
 
 @dataclass(frozen=True)
-class _Sizes:
-    """Lengths of the axes of a tally, and the budgets."""
-
-    datasets: int
-    modes: int
-    capacity: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, loader: PackedLoader) -> _Sizes:
-        return cls(
-            len(loader.stream.draws.names),
-            len(loader.costs.modes.modes),
-            np.array(loader.settings.shape.capacity),
-        )
-
-
-class _Tally:
-    """Sums over windows; counts are floats, so that windows that were measured can stand for others."""
-
-    def __init__(self, sizes: _Sizes) -> None:
-        self._sizes = sizes
-        self.packs = 0.0
-        self.budgets = np.zeros(len(BUDGETS))
-        self.drawn, self.dropped, self.tokens, self.images, self.labelled = np.zeros((5, sizes.datasets))
-        self.modes = np.zeros((sizes.datasets, sizes.modes))
-        self.reasons = np.zeros(len(REASONS))
-        self.split = np.zeros(2)
-
-    def add(self, plan: WindowPlan) -> None:
-        """Add one window."""
-        kept = np.ones(len(plan.draws.source), dtype=bool)
-        kept[plan.dropped] = False
-        source, costs = plan.draws.source, plan.costs
-
-        def per_dataset(rows: NDArray[np.bool_], values: NDArray[np.int64] | None = None) -> NDArray:
-            weights = None if values is None else values[rows]
-            return np.bincount(source[rows], weights=weights, minlength=self._sizes.datasets)
-
-        self.packs += len(plan.packs)
-        self.budgets += costs.budgets[kept].sum(axis=0)
-        self.drawn += per_dataset(plan.parts == 0)
-        self.dropped += per_dataset(~kept)
-        self.tokens += per_dataset(kept, costs.budgets[:, TOKENS])
-        self.images += per_dataset(kept, costs.images)
-        self.labelled += per_dataset(kept, costs.labelled)
-        np.add.at(self.modes, (source[kept], costs.mode[kept]), costs.images[kept])
-        rejected = costs.budgets[~kept]
-        unreadable = rejected[:, PATCHES] >= NEVER_FITS
-        self.reasons[:-1] += (rejected[~unreadable] > self._sizes.capacity).sum(axis=0)
-        self.reasons[-1] += unreadable.sum()
-        texts = np.count_nonzero(plan.parts == 1)
-        self.split += (texts, texts + np.count_nonzero(plan.parts > 0))
-
-    def times(self, factor: float) -> _Tally:
-        """The same for `factor` times as many windows."""
-        result = _Tally(self._sizes)
-        for name, value in vars(self).items():
-            if name != "_sizes":
-                setattr(result, name, value * factor)
-        return result
-
-    @staticmethod
-    def sum(tallies: list[_Tally]) -> _Tally:
-        result = _Tally(tallies[0]._sizes)
-        for tally in tallies:
-            for name, value in vars(tally).items():
-                if name != "_sizes":
-                    setattr(result, name, getattr(result, name) + value)
-        return result
-
-
-@dataclass(frozen=True)
 class _Stretch:
     """The part of a run that falls into one phase."""
 
     windows: int
     """That the run draws of it."""
     measured: int
-    tally: _Tally
+    tally: Tally
     """Of the windows that were measured."""
     loads: NDArray[np.int64]
     """Vision load of the packs that were measured."""
 
     @property
     def packs_per_window(self) -> float:
+        """As measured."""
         return self.tally.packs / self.measured
 
 
 def _measure(
-    stream: PackStream, quotas: Quotas, packs: float, sizes: _Sizes, measured_draws: int
+    stream: PackStream, quotas: Quotas, packs: float, empty: Tally, measured_draws: int
 ) -> list[_Stretch]:
-    """The stretches of a run of so many packs."""
+    """The stretches of a run of so many packs; `empty` is a tally of nothing."""
     firsts: list[int | None] = [*quotas.mixture.first_windows(), None]
     allowed = max(2, measured_draws // quotas.mixture.window // (len(firsts) - 1))
     stretches: list[_Stretch] = []
@@ -274,17 +222,19 @@ def _measure(
         if packs <= 0:
             break
         assert first is not None
-        stretch = _measure_phase(stream, first, after, packs, sizes, allowed)
+        stretch = _measure_phase(stream, first, after, packs, empty.times(0), allowed)
         packs -= stretch.windows * stretch.packs_per_window
         stretches.append(stretch)
     return stretches
 
 
 def _measure_phase(
-    stream: PackStream, first: int, after: int | None, packs: float, sizes: _Sizes, allowed: int
+    stream: PackStream, first: int, after: int | None, packs: float, tally: Tally, allowed: int
 ) -> _Stretch:
-    """Window by window where `allowed` windows are enough, else in so many of them spread over the phase."""
-    tally = _Tally(sizes)
+    """Window by window where `allowed` windows are enough, else in so many of them spread over the phase.
+
+    `tally` is filled.
+    """
     loads: list[int] = []
 
     def measure(window: int) -> None:

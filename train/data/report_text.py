@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from train.data.report import REASONS
+from train.data.report_tally import REASONS
 
 
 def format_report(report: Mapping[str, Any]) -> str:

@@ -38,7 +38,9 @@ class CostTable(Protocol):
 
     modes: ModePlan
 
-    def of(self, draws: DrawTable) -> Costs: ...
+    def of(self, draws: DrawTable) -> Costs:
+        """Of every draw of a table."""
+        ...
 
 
 @dataclass(frozen=True)

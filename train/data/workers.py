@@ -30,9 +30,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from data_engine.errors import ConfigError
 from train.data.build import BuiltPack, PackBuilder, PackTask
 
-PlannedPack = PackTask | BaseException
-"""A task, or why there is none."""
-
 
 class WorkerPool:
     """Micro-batches by number, built by `workers` processes.
@@ -135,10 +132,12 @@ class _Tasks(Sampler[PackTask | None]):
         self._failure: BaseException | None = None
 
     def start(self, first: int) -> None:
+        """Go on with this number."""
         self._first = first
         self._failure = None
 
     def failure(self) -> BaseException:
+        """Why the last task is None."""
         assert self._failure is not None
         return self._failure
 

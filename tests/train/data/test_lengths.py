@@ -12,8 +12,9 @@ from model.tokenizer import Tokenizer
 from train.data.costs import SampleCosts, view_load
 from train.data.damage import DamagedDataError
 from train.data.draws import DrawTable
+from train.data.filling import MicroBatchFilling, PackedSample
 from train.data.lengths import TextLengths
-from train.data.micro_batch import LABEL, SEGMENT, Header, MicroBatchBuilder, MicroBatchShape, PackedSample
+from train.data.micro_batch import LABEL, SEGMENT, Header, MicroBatchShape
 from train.data.modes import ModePlan, ModeShares
 
 SHAPE = MicroBatchShape(tokens=900, patches=6000, views=80, vision_tokens=400)
@@ -29,10 +30,11 @@ def all_of(*sizes: int) -> DrawTable:
 def test_costs_are_those_of_the_built_pack(tokenizer: Tokenizer) -> None:
     datasets = {"card": cards(10), "page": pages(20), "text": texts(5)}
     costs = SampleCosts(datasets, list(datasets), tokenizer, MODES).of(all_of(10, 20, 5))
-    builder = MicroBatchBuilder(tokenizer, SHAPE)
     samples = [sample for dataset in datasets.values() for sample in dataset.samples]
     for sample, budget, labelled, images, load, mode in zip(samples, *costs, strict=True):
-        batch = builder.build([PackedSample("x", sample, MODES.modes[mode])], Header(0, 0, 0, 0))
+        filling = MicroBatchFilling(tokenizer, SHAPE)
+        filling.add(PackedSample("x", sample, MODES.modes[mode]))
+        batch = filling.finish(Header(0, 0, 0, 0))
         views = batch.tiles[batch.tiles[:, 1] > 0]
         assert budget.tolist() == [
             int((batch.metadata[SEGMENT] > 0).sum()),
