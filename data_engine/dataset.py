@@ -26,7 +26,21 @@ from numpy.typing import NDArray
 from data_engine.errors import ConfigError, DamagedSampleError
 from data_engine.foreign import OWN, Convention
 from data_engine.index_cache import cached_copy
-from data_engine.index_file import CHECKSUMS, INDEX_NAME, SPAN_BITS, SPAN_MASK, IndexFile
+from data_engine.index_file import (
+    CHECKED_BY,
+    CHECKSUM,
+    CHECKSUMS,
+    FORMAT,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    INDEX_NAME,
+    OFFSET,
+    SIZE,
+    SPAN_BITS,
+    SPAN_MASK,
+    TEXT_KEY,
+    IndexFile,
+)
 from data_engine.manifest import (
     MANIFEST_NAME,
     REMEDY,
@@ -116,17 +130,6 @@ class Dataset:
         """Sample `i` without its images: `images` is empty, `image_sizes` is known. No image is read."""
         return self._sample(i, with_images=False)
 
-    def image_sizes(self, i: int) -> tuple[tuple[int, int], ...]:
-        """(width, height) of the images of sample `i`, from the index alone."""
-        self._shard(i)
-        return tuple((width, height) for *_, width, height in map(self.index.image, self.index.images_of(i)))
-
-    def text_lengths(self, i: int) -> tuple[int, int]:
-        """Characters of prompt and response of sample `i`, from the index alone: a hint for packing."""
-        self._shard(i)
-        prompt, response = self.index.rows("lengths", i, 1)[0].tolist()
-        return prompt, response
-
     def image_sizes_of(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Images of many samples, from the index alone.
 
@@ -149,7 +152,7 @@ class Dataset:
 
     def key(self, i: int) -> str:
         """The key of sample `i`, from the index alone."""
-        return self._key(self._shard(i), self.index.text(i)[-1])
+        return self._key(self._shard(i), self.index.text(i)[TEXT_KEY])
 
     def close(self) -> None:
         """Close the files that are open. Reading afterwards opens them again."""
@@ -176,10 +179,10 @@ class Dataset:
     def _sample(self, i: int, with_images: bool) -> Sample:
         shard = self._shard(i)
         text = self.index.text(i)
-        key = self._key(shard, text[-1])
+        key = self._key(shard, text[TEXT_KEY])
         images = [self.index.image(row) for row in self.index.images_of(i)]
-        formats = tuple([IMAGE_FORMATS[image[2]] for image in images])
-        sizes = tuple([(image[5], image[6]) for image in images])
+        formats = tuple([IMAGE_FORMATS[image[FORMAT]] for image in images])
+        sizes = tuple([(image[IMAGE_WIDTH], image[IMAGE_HEIGHT]) for image in images])
         try:
             *pictures, data = self._members(shard, [*images, text] if with_images else [text])
             return self.convention.sample(key, data, tuple(pictures), formats, sizes)
@@ -198,19 +201,22 @@ class Dataset:
         try:
             if name not in self._compared:
                 self._compare_size(name, shard)
-            begin = min([part[0] for part in parts])
-            length = max([part[0] + part[1] for part in parts]) - begin
-            if length <= sum([part[1] for part in parts]) + _GAP:
+            begin = min([part[OFFSET] for part in parts])
+            length = max([part[OFFSET] + part[SIZE] for part in parts]) - begin
+            if length <= sum([part[SIZE] for part in parts]) + _GAP:
                 # One request: on an object store every one costs a round trip.
                 whole = self.tars.read(name, begin, length)
-                contents = [whole[part[0] - begin : part[0] - begin + part[1]] for part in parts]
+                starts = [part[OFFSET] - begin for part in parts]
+                contents = [
+                    whole[start : start + part[SIZE]] for start, part in zip(starts, parts, strict=True)
+                ]
             else:
-                contents = [self.tars.read(name, part[0], part[1]) for part in parts]
+                contents = [self.tars.read(name, part[OFFSET], part[SIZE]) for part in parts]
         except OSError as error:
             raise ValueError(f"it cannot be read ({error.strerror or error})") from error
         for number, (part, data) in enumerate(zip(parts, contents, strict=True), 1):
-            size, checked_by, checksum = part[1], part[3], part[4]
-            if len(data) != size or CHECKSUMS[checked_by](data) != checksum:
+            size = part[SIZE]
+            if len(data) != size or CHECKSUMS[part[CHECKED_BY]](data) != part[CHECKSUM]:
                 what = self.convention.text_member if number == len(parts) else "image"
                 raise ValueError(
                     f"its {what} ends after {len(data)} of {size} bytes"

@@ -22,6 +22,7 @@ ENVIRONMENT = "DATA_ENGINE_CACHE"
 
 
 def cache_directory() -> Path:
+    """Where copies lie; it need not exist."""
     return Path(os.environ.get(ENVIRONMENT) or Path.home() / ".cache" / "deepseek-ocr-train")
 
 

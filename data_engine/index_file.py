@@ -49,6 +49,11 @@ _TEXTS_PER_BLOCK, _IMAGES_PER_BLOCK = BLOCK // _TEXT_FIELDS.size, BLOCK // _IMAG
 TEXT = np.dtype([*_PART, ("key", "<u8")])
 IMAGE = np.dtype([*_PART, ("width", "<i4"), ("height", "<i4")])
 """Members of tars: where the content begins, bytes, place in sample.IMAGE_FORMATS, place in CHECKSUMS, checksum."""
+OFFSET, SIZE, FORMAT, CHECKED_BY, CHECKSUM = range(5)
+TEXT_KEY = 5
+IMAGE_WIDTH, IMAGE_HEIGHT = 5, 6
+"""Places of these fields in what `IndexFile.text` and `IndexFile.image` give: reading a sample takes microseconds, and
+fields with names would take a part of them."""
 
 COLUMNS: dict[str, tuple[np.dtype[Any], str]] = {
     "images": (np.dtype("<u8"), "samples"),
@@ -74,9 +79,11 @@ class IndexHead:
     key_bytes: int
 
     def rows(self, column: str) -> int:
+        """How many rows a column has."""
         return int(getattr(self, COLUMNS[column][1]))
 
     def blocks(self, column: str) -> int:
+        """How many blocks a column takes."""
         return -(-self.rows(column) * COLUMNS[column][0].itemsize // BLOCK)
 
 
@@ -155,12 +162,10 @@ class IndexFile:
     def __init__(self, read: Callable[[int, int], bytes], size: int, name: str) -> None:
         self._read_bytes = read
         self.name = name
-        file_size = size
-        preamble = self._read(0, _PREAMBLE.size)
-        magic, size, checksum = _PREAMBLE.unpack(preamble)
-        if magic != _MAGIC or size > file_size:
+        magic, head_size, checksum = _PREAMBLE.unpack(self._read(0, _PREAMBLE.size))
+        if magic != _MAGIC or head_size > size:
             raise self._damaged("it does not begin as an index")
-        rest = self._read(_PREAMBLE.size, size)
+        rest = self._read(_PREAMBLE.size, head_size)
         if xxhash.xxh3_128_digest(rest) != checksum:
             raise self._damaged("the checksum of its head does not match")
         (length,) = struct.unpack_from("<I", rest)
@@ -168,8 +173,8 @@ class IndexFile:
         blocks = {column: self.head.blocks(column) for column in COLUMNS}
         self._sums = np.frombuffer(rest, "<u8", sum(blocks.values()), 4 + length)
         self._data_start = _data_start(length, len(self._sums))
-        if file_size != self._data_start + len(self._sums) * BLOCK:
-            raise self._damaged(f"it has {file_size} bytes")
+        if size != self._data_start + len(self._sums) * BLOCK:
+            raise self._damaged(f"it has {size} bytes")
         self._first_block: dict[str, int] = {}
         first = 0
         for column, count in blocks.items():
@@ -198,12 +203,12 @@ class IndexFile:
         return result.view(dtype.base).reshape(len(rows), *dtype.shape)
 
     def text(self, row: int) -> tuple[int, ...]:
-        """The fields of one row of "texts"."""
+        """The fields of one row of "texts", in the order of TEXT."""
         block = self._block(self._first_block["texts"] + row // _TEXTS_PER_BLOCK)
         return _TEXT_FIELDS.unpack_from(block, row % _TEXTS_PER_BLOCK * _TEXT_FIELDS.size)
 
     def image(self, row: int) -> tuple[int, ...]:
-        """The fields of one row of "image_parts"."""
+        """The fields of one row of "image_parts", in the order of IMAGE."""
         block = self._block(self._first_block["image_parts"] + row // _IMAGES_PER_BLOCK)
         return _IMAGE_FIELDS.unpack_from(block, row % _IMAGES_PER_BLOCK * _IMAGE_FIELDS.size)
 

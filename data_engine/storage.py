@@ -33,9 +33,13 @@ class Storage(Protocol):
         """`size` bytes from `offset` on; fewer where the file ends before."""
         ...
 
-    def read_whole(self, name: str) -> bytes: ...
+    def read_whole(self, name: str) -> bytes:
+        """All bytes of a file."""
+        ...
 
-    def size(self, name: str) -> int: ...
+    def size(self, name: str) -> int:
+        """In bytes."""
+        ...
 
     def names(self) -> list[str]:
         """The files of the directory, sorted."""
@@ -59,6 +63,7 @@ class Storage(Protocol):
 
 
 def is_url(location: str | os.PathLike[str]) -> bool:
+    """Whether it is a URL and not a path."""
     return "://" in os.fspath(location)
 
 
@@ -83,7 +88,10 @@ class _OpenFile:
 
 
 class LocalStorage:
-    """A directory. The files read last stay open: opening costs a round trip on a network file system."""
+    """A directory, as a `Storage`.
+
+    The files read last stay open: opening costs a round trip on a network file system.
+    """
 
     OPEN_FILES = 128
 
@@ -143,7 +151,7 @@ class LocalStorage:
 
 
 class RemoteStorage:
-    """A URL. Failures that may pass are tried again, `ATTEMPTS` times in all with growing pauses."""
+    """A URL, as a `Storage`. Failures that may pass are tried again, `ATTEMPTS` times in all with growing pauses."""
 
     def __init__(self, url: str) -> None:
         self.location = url.rstrip("/")

@@ -58,6 +58,7 @@ class TarScan:
 
     @property
     def sha256(self) -> str:
+        """Of the bytes read so far, in hexadecimal."""
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[Member]:

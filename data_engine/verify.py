@@ -77,7 +77,7 @@ def _check_keys(dataset: Dataset, hashes: NDArray[np.uint64]) -> None:
         first, second = (int(order[place + step]) for step in (0, 1))
         if (key := dataset.key(first)) == dataset.key(second):
             raise DamagedSampleError(
-                f"the key {key} appears twice, as sample {first} and {second} of {dataset.name}.",
+                f"the key {key} appears twice, as sample {first} and {second} of {dataset.name}; {REMEDY}.",
                 key=key,
                 sample=second,
             )
@@ -93,7 +93,9 @@ def _check_sample(sample: Sample, path: str, i: int) -> None:
     except ImageError as error:
         problem = f"an image is wrong: {error}"
     if problem:
-        raise DamagedSampleError(f"sample {sample.key} in {path}: {problem}.", path, sample.key, i, problem)
+        raise DamagedSampleError(
+            f"sample {sample.key} in {path} is damaged: {problem}; {REMEDY}.", path, sample.key, i, problem
+        )
 
 
 def contact_sheet(datasets: list[Dataset], path: Path) -> None:
@@ -127,7 +129,7 @@ def contact_sheet(datasets: list[Dataset], path: Path) -> None:
         atomic_write_bytes(path, buffer.getvalue())
     except FileNotFoundError as error:
         raise ConfigError(
-            f"the contact sheet {path} cannot be written: its directory does not exist."
+            f"the contact sheet {path} cannot be written: its directory does not exist; make it first."
         ) from error
 
 

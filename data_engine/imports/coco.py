@@ -15,6 +15,7 @@ from data_engine.prompts import DESCRIBE_IMAGE, DETECT_ALL
 
 
 def is_coco(content: Any) -> bool:
+    """Whether this is what a file of COCO's annotations holds."""
     return isinstance(content, dict) and {"images", "annotations"} <= set(content)
 
 
@@ -40,7 +41,8 @@ def coco_records(content: dict[str, Any], path: Path, options: ImportOptions) ->
             yield from (
                 {"place": f"annotation of image {image_id}, which is not listed"} for _ in annotations
             )
-    except (KeyError, TypeError, AttributeError) as error:
+    # ValueError: a box of other than four numbers.
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"import={path} is not COCO's JSON (an entry lacks or confuses {error})."
         ) from error

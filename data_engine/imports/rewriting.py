@@ -21,6 +21,7 @@ _TEXTS = (".md", ".txt")
 
 
 def write_lines(file: Path, records: Iterable[Any]) -> None:
+    """Write records as a JSONL file. OSError when there is no room for it, and what `records` raises."""
     with atomic_writer(file) as out:
         for record in records:
             out.write(json.dumps(record).encode() + b"\n")
@@ -44,9 +45,16 @@ def json_lines(files: Sequence[Path], options: ImportOptions) -> Iterator[Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(_read(path))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"import={path} is not JSON ({error}).") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"import={path} cannot be read ({error.strerror}).") from error
 
 
 def pairs_in(directory: Path) -> list[tuple[Path, Path]]:
@@ -57,7 +65,10 @@ def pairs_in(directory: Path) -> list[tuple[Path, Path]]:
 
 
 def pair_lines(pairs: Sequence[tuple[Path, Path]]) -> Iterator[dict[str, Any]]:
-    """A record per pair; a text that is no UTF-8 keeps its place and is refused there."""
+    """A record per pair; a text that is no UTF-8 keeps its place and is refused there.
+
+    Raises ConfigError when a text cannot be read.
+    """
     for image, text in pairs:
-        content = text.read_bytes().decode("utf-8-sig", "surrogateescape").strip()
+        content = _read(text).decode("utf-8-sig", "surrogateescape").strip()
         yield {"image": str(image.resolve()), "response": content, "place": str(text)}

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_engine.dataset import Dataset
@@ -38,8 +39,10 @@ def test_pages(tmp_path: Path) -> None:
     )
     assert sample.images == (pages(5)[6][1],)
     assert (sample.image_formats, sample.image_sizes) == (("jpg",), ((23, 10),))
-    assert dataset.read_text(3).image_sizes == dataset.image_sizes(3) == ((23, 10),)
-    assert dataset.text_lengths(3) == (len(FREE_OCR), len("text of 3"))
+    assert dataset.read_text(3).image_sizes == ((23, 10),)
+    three = np.array([3])
+    assert dataset.image_sizes_of(three)[1].tolist() == [[23, 10]]
+    assert dataset.text_lengths_of(three).tolist() == [[len(FREE_OCR), len("text of 3")]]
     check(dataset)
     contact_sheet([dataset], tmp_path / "sheet.png")
 
@@ -111,11 +114,8 @@ def test_conversations(tmp_path: Path) -> None:
 
 def test_text_without_images(tmp_path: Path) -> None:
     dataset, _ = indexed(tmp_path, [("a.txt", b"words"), ("b.txt", b"more words")])
-    assert (dataset.read(1).prompt, dataset.read(1).response, dataset.image_sizes(1)) == (
-        "",
-        "more words",
-        (),
-    )
+    sample = dataset.read(1)
+    assert (sample.prompt, sample.response, sample.image_sizes) == ("", "more words", ())
 
 
 def test_our_own_tars_without_their_indices(cards: Dataset, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_photographs_are_measured_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     dataset, _ = indexed(tmp_path, [("a.jpg", picture(20, 10, exif=exif)), ("a.txt", b"x")])
-    assert dataset.image_sizes(0) == ((10, 20),)
+    assert dataset.image_sizes_of(np.array([0]))[1].tolist() == [[10, 20]]
     check(dataset)
 
 

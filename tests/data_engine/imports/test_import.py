@@ -238,8 +238,17 @@ def test_one_caption_per_image_and_detection_alone(pages: Path, tmp_path: Path) 
 
 def test_json_that_is_something_else_is_refused(pages: Path, tmp_path: Path) -> None:
     path = pages / "x.json"
-    for content, sentence in (("{}", "neither COCO's JSON"), ("{", "is not JSON"), ('{"images":[{}],"annotations":[]}',
-                              "is not COCO's JSON")):  # fmt: skip
+    three_sides = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 4, "name": "cup"}],
+        "annotations": [{"image_id": 1, "category_id": 4, "bbox": [1, 2, 3]}],
+    }
+    for content, sentence in (
+        ("{}", "neither COCO's JSON"),
+        ("{", "is not JSON"),
+        ('{"images":[{}],"annotations":[]}', "is not COCO's JSON"),
+        (json.dumps(three_sides), "is not COCO's JSON"),
+    ):
         path.write_text(content)
         with pytest.raises(ConfigError, match=sentence):
             import_from(path, tmp_path / "out")
