@@ -15,6 +15,8 @@ import pytest
 
 from tests.launch.nodes import LAUNCHER, clean, end, start
 
+WORKER = LAUNCHER.with_name("worker.py")
+
 
 def dry(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -57,7 +59,7 @@ def test_one_node_needs_no_meeting_and_shares_its_cores() -> None:
     words = shlex.split(dry("--processes", "64", "--restarts", "3", "run=x", "model={a: 1}").stdout)
     assert words[0] == "OMP_NUM_THREADS=1"
     assert "--standalone" in words and words[words.index("--max-restarts") + 1] == "3"
-    assert words[-4:] == ["-m", "train", "run=x", "model={a: 1}"], "arguments keep their blanks"
+    assert words[-3:] == [str(WORKER), "run=x", "model={a: 1}"], "arguments keep their blanks"
     words = shlex.split(dry("--doctor", "--processes", "2", "--restarts", "3", "stages=2").stdout)
     assert words[words.index("--max-restarts") + 1] == "0", "what was found does not go away by a restart"
 
@@ -150,7 +152,7 @@ def test_a_signal_lets_the_run_save_and_leave(
 
 
 def test_a_run_that_ends_by_itself_returns_what_it_returned(tmp_path: Path) -> None:
-    for script, status in (("exit 0", 0), ("exit 7", 7)):
+    for script, status in (("exit 0", 0), ("exit 7", 7), ('echo refused >"$LAUNCH_REFUSED"; exit 1', 2)):
         python = tmp_path / "python"
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
@@ -158,3 +160,28 @@ def test_a_run_that_ends_by_itself_returns_what_it_returned(tmp_path: Path) -> N
         (tmp_path / "run/control/interrupted").write_text("of an earlier start\n")
         command = [str(LAUNCHER), "--processes", "1", f"run={tmp_path / 'run'}"]
         assert end(start(command, PYTHON=str(python)), 20) == status
+
+
+@pytest.mark.parametrize("status", [0, 1, 2])
+def test_whoever_is_refused_asks_torchrun_to_leave(tmp_path: Path, status: int) -> None:
+    package = tmp_path / "train"
+    package.mkdir()
+    (package / "__main__.py").write_text("import sys; sys.exit(int(sys.argv[1]))")
+    (package / "__init__.py").touch()
+    note = tmp_path / "note"
+    # A shell in the place of torchrun: it hears the signal when the command in front of it has ended.
+    torchrun = f"trap 'echo asked >{tmp_path}/asked' TERM; {sys.executable} {WORKER} {status}; echo $?"
+    parent = subprocess.run(
+        ["bash", "-c", torchrun],
+        env=clean(PYTHONPATH=str(tmp_path), LAUNCH_REFUSED=str(note)), capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert parent.stdout == f"{status}\n", parent.stderr
+    assert (tmp_path / "asked").exists() == note.exists() == (status == 2)
+
+
+@pytest.mark.slow
+def test_a_refused_run_is_not_started_again() -> None:
+    process = start([str(LAUNCHER), "--processes", "1", "--restarts", "3", "wheels=4"])
+    assert end(process, 120) == 2
+    assert process.errors.count("error: unknown key 'wheels'") == 1
+    assert process.errors.endswith("the run was refused, for the reason above; it is not started again\n")
