@@ -103,7 +103,7 @@ def make_on_ray(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Made
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("executor=ray needs Ray: pip install 'deepseek-ocr-train[ray]'.") from error
+        raise ConfigError("executor=ray needs Ray: pip install -e '.[ray]' in the repository.") from error
     ours = not ray.is_initialized()
     if ours and "RAY_ADDRESS" in os.environ:
         ray.init(log_to_driver=False)

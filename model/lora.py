@@ -1,4 +1,4 @@
-"""Low-rank adapters through `peft` (optional: `pip install 'deepseek-ocr-train[lora]'`), and back to a plain model.
+"""Low-rank adapters through `peft` (optional: `pip install -e '.[lora]'`), and back to a plain model.
 
     add_lora(ocr, rank=16, alpha=32)        # only the adapters train now
     ...
@@ -72,7 +72,7 @@ def inject_adapters(module: nn.Module, layers: str, rank: int, alpha: int) -> No
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise LoraError(
-            "LoRA needs peft, which is not installed; pip install 'deepseek-ocr-train[lora]'."
+            "LoRA needs peft, which is not installed: pip install -e '.[lora]' in the repository."
         ) from error
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, module, ADAPTER)
