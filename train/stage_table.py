@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from train.cut import LayerInfo
-from train.planning.memory import Memory
+from train.planning.memory import FP32, Memory
 
 GIB = 2**30
 SCHEMA = 2
@@ -29,6 +29,12 @@ class StageRow:
     share_of_slowest: float
     memory: Memory
     """Bytes of one GPU."""
+
+    @property
+    def checkpoint(self) -> float:
+        """Bytes of its part of a checkpoint: fp32 weight and two moments of what trains, all else as it is."""
+        frozen = self.parameters - self.trainable
+        return 3 * FP32 * self.trainable + self.memory.weights * frozen / self.parameters
 
 
 def stage_table(
@@ -85,6 +91,7 @@ def table_as_dict(rows: Sequence[StageRow]) -> dict[str, Any]:
     stages = []
     for row in rows:
         columns = {key: value for key, value in asdict(row).items() if key != "memory"}
+        columns["checkpoint_gib"] = row.checkpoint / GIB
         stages.append(columns | {f"{kind}_gib": value for kind, value in row.memory.in_gib().items()})
     return {"schema": SCHEMA, "stages": stages}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -86,6 +87,9 @@ def test_training_goes_on_while_the_same_bytes_are_written(
         assert checkpoint.manifest == expected[step].manifest, "checksums of every file, guard, reader"
     assert_same(whole, run)
     assert not list((run / "checkpoints").glob(".*"))
+    (stage,) = json.loads((run / "stage_table.json").read_text())["stages"]
+    size = (run / "checkpoints/step_6/stage_0.safetensors").stat().st_size
+    assert size / 2**30 == pytest.approx(stage["checkpoint_gib"], rel=0.005), "but for names and shapes"
 
 
 @pytest.mark.slow

@@ -77,7 +77,11 @@ def _memory(plan: Plan) -> str:
         "total with activation\ncheckpointing of every block (forward pass a second time). Leave 1 to 2 GiB for CUDA, "
         "NCCL and kernels' own buffers."
     )
-    return f"{_table(header, rows)}\n{note}"
+    parts = [row.checkpoint / GIB for row in plan.cut.table]
+    note += f"\nA checkpoint takes {sum(parts):.3g} GiB on the disk, of which {max(parts):.3g} are the largest stage's"
+    if plan.config.checkpoint.asynchronous:
+        note += ", and\nwhat its first replica also needs in its host's memory (checkpoint.asynchronous)"
+    return f"{_table(header, rows)}\n{note}."
 
 
 def _cuts(plan: Plan) -> str:

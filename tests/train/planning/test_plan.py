@@ -53,6 +53,14 @@ def test_the_text_is_the_papers_too() -> None:
     text = plan_as_text(planned(PAPER, BASE))
     assert "40 × 16 micro-batches = 640 sequences × 8,192 tokens = 5.24 M tokens" in text
     assert "tokens_per_day=70.00 G is 13.4k steps/day, 6.47 s per step, 5,064 tokens/s per GPU" in text
+    held = [
+        12 * row.trainable + 2 * (row.parameters - row.trainable) for row in planned(PAPER, BASE).cut.table
+    ]
+    sizes = (
+        f"A checkpoint takes {sum(held) / 2**30:.3g} GiB on the disk, of which {max(held) / 2**30:.3g} are"
+    )
+    assert sizes in text and "in its host's memory (checkpoint.asynchronous)" in text
+    assert "in its host's memory" not in plan_as_text(planned(PAPER, BASE, "checkpoint.asynchronous=false"))
     tight = plan_as_text(planned(PAPER, BASE, "gpu_memory=25", "parallel.cut=auto"))
     assert re.search(r"balanced .* 27\.\d!", tight), "what does not fit is marked"
 
