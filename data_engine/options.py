@@ -23,8 +23,8 @@ class CardOptions:
     """[MIN,MAX] characters."""
     size: int = 128
     """Side of the square image in pixels."""
-    lines: int = 1
-    """At most so many lines; a wrapped text is still one text, its label has no line break."""
+    lines: list[int] = field(default_factory=lambda: [1, 1])
+    """[MIN,MAX] lines of nearly equal length; a wrapped text is still one text, its label has no line break."""
     fonts: list[str] = field(default_factory=lambda: list(LATIN_FAMILIES))
     """Families to draw from: sans, serif, mono (DejaVu), chinese (Noto Sans SC)."""
     bold: float = 0.3
@@ -41,7 +41,7 @@ class CardOptions:
     def __post_init__(self) -> None:
         span("options.length", self.length, 1, 1000)
         in_range("options.size", self.size, 16, 4096)
-        in_range("options.lines", self.lines, 1, 100)
+        span("options.lines", self.lines, 1, 100)
         in_range("options.bold", self.bold, 0, 1)
         in_range("options.jitter", self.jitter, 0, 1)
         in_range("options.inverted", self.inverted, 0, 1)

@@ -63,7 +63,8 @@ class CardRenderer(Renderer):
     def _draw_text(self, canvas: skia.Canvas, text: str, path: Path, style: Stream, ink: int) -> None:
         options = self._options
         room = options.size * (1 - 2 * _MARGIN)
-        lines = _wrapped(text, style.integer(1, min(options.lines, len(text))))
+        fewest, most = (min(lines, len(text)) for lines in options.lines)
+        lines = _wrapped(text, style.integer(fewest, most))
         wanted = style.uniform(*self._font_pixels)
         widest = max(font(path, 100.0).measureText(line) for line in lines) / 100.0  # at one pixel
         fitting = min(room / widest, room / (_LINE_HEIGHT * len(lines)))

@@ -63,7 +63,7 @@ class Table(HTMLParser):
 
 def test_cards_hold_what_the_options_say() -> None:
     lengths = set()
-    for rendered in samples("card", 200, alphabet="abc 1", length=[1, 6], lines=2, noise=8.0):
+    for rendered in samples("card", 200, alphabet="abc 1", length=[1, 6], lines=[1, 2], noise=8.0):
         text = rendered.response
         lengths.add(len(text))
         assert set(text) <= set("abc 1")
@@ -76,7 +76,7 @@ def test_cards_hold_what_the_options_say() -> None:
 
 
 def test_the_ink_of_a_card_stays_off_its_edges() -> None:
-    for rendered in samples("card", 100, alphabet="gjÅ|@W", lines=3, length=[1, 12], fonts=["serif", "mono"]):
+    for rendered in samples("card", 100, alphabet="gjÅ|@W", lines=[1, 3], length=[1, 12], fonts=["serif", "mono"]):
         picture = pixels_of(rendered)
         ground = np.median(picture)
         edge = np.concatenate(
