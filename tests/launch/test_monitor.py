@@ -43,6 +43,7 @@ def test_shared_pages_count_by_share_where_that_can_be_read(tmp_path: Path) -> N
 
 
 @needs_proc
+@pytest.mark.slow
 def test_memory_of_all_children_is_measured_together() -> None:
     one = "import time; held = b'x' * (60 * 2**20); time.sleep(1.5)"
     script = (
@@ -79,7 +80,7 @@ def test_ctrl_c_can_ask_by_a_file(tmp_path: Path) -> None:
     """The command never sees the signal; it stops when it finds the file, which is asked for until it does."""
     stop = tmp_path / "control" / "stop"
     command = (
-        "import pathlib, sys, time; stop = pathlib.Path(sys.argv[1]); print(1, flush=True); time.sleep(0.8)\n"
+        "import pathlib, sys, time; stop = pathlib.Path(sys.argv[1]); print(1, flush=True); time.sleep(0.4)\n"
         "stop.parent.mkdir()\n"
         "while not stop.exists(): time.sleep(0.05)"
     )

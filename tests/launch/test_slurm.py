@@ -118,6 +118,7 @@ if os.environ["SLURM_PROCID"] == "0":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
 def test_before_the_limit_the_run_saves_and_the_job_goes_back_into_the_queue(
     slurm: dict[str, str], tmp_path: Path, number: signal.Signals, requeued: bool

@@ -130,9 +130,8 @@ def sleeper(tmp_path: Path) -> Path:
     return python
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_a_signal_lets_the_run_save_and_leave(
     tmp_path: Path, sleeper: Path, number: signal.Signals, status: int
 ) -> None:
