@@ -81,8 +81,14 @@ FIGURES: dict[str, Figure] = {
     "truncation": Figure("Answers cut off", lower_is_better=True),
     "tokens_per_second": Figure("Generated tokens per second", is_share=False),
     "pages_per_day": Figure("Pages per day", is_share=False),
-    "share_of_paper_speed": Figure("Of the paper's 200,000 pages per day (A100-40G)"),
+    "share_of_paper_speed": Figure("Of the paper's pages per day"),
 }
+
+HEALTH = ("repetition", "truncation", "tokens_per_second", "pages_per_day", "share_of_paper_speed")
+"""What is said about the generation rather than about what was read."""
+
+DEVICE = "device"
+"""Kind of group: samples by what has predicted, where several devices have."""
 
 OVERALL = "overall_edit"
 OVERALL_PARTS = ("text_edit", "formula_edit", "table_edit", "order_edit")

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from evaluation.benchmarks import fox
+from evaluation.compression import FACTS, curves
 from evaluation.curves import as_svg
 from evaluation.figures import FIGURES
 
@@ -22,6 +23,13 @@ def plots(scores: Mapping[str, Any]) -> dict[str, str]:
         drawn["figures"] = _figures(scores["datasets"])
     if scores.get("benchmark") == "fox":
         drawn["compression"] = _compression(scores["datasets"])
+    if scores.get(FACTS):
+        drawn["compression"] = _read_in_modes(
+            curves(scores, "mode", "compression"), "compression", "text tokens per vision token"
+        )
+        drawn["forgetting"] = _read_in_modes(
+            curves(scores, "dataset", "vision_tokens"), "vision_tokens", "vision tokens spent on a page"
+        )
     return drawn
 
 
@@ -35,7 +43,7 @@ def _figures(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [(name, data) for name in names for data, score in datasets.items() if name in score["figures"]]
     height = 0.9 + HEIGHT_PER_FIGURE * len(rows)
     figure = Figure(figsize=(8.5, height))
-    figure.subplots_adjust(left=0.42, right=0.98, bottom=0.6 / height, top=1 - 0.1 / height)
+    figure.subplots_adjust(left=0.42, right=0.98, bottom=0.6 / height, top=1 - 0.05 / height)
     axes = figure.add_subplot()
     labels = [f"{FIGURES[name].title}, {data}" for name, data in rows]
     for number, (data, score) in enumerate(datasets.items()):
@@ -50,7 +58,7 @@ def _figures(datasets: Mapping[str, Mapping[str, Any]]) -> str:
         axes.hlines(y, low, high, color=colour, linewidth=3, alpha=0.4)
         axes.plot(value, y, "o", color=colour, markersize=4)
     axes.set_yticks(range(len(rows)), labels, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
     axes.set_xlim(-1, 101)
     axes.set_xlabel("per cent, with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
@@ -84,5 +92,27 @@ def _compression(datasets: Mapping[str, Mapping[str, Any]]) -> str:
     axes.set_ylim(0, 101)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return as_svg(figure)
+
+
+def _read_in_modes(found: Mapping[str, list[dict[str, float]]], along: str, label: str) -> str:
+    """Characters right against `along`, one curve each with its intervals; dotted below it the shuffled images."""
+    figure = Figure(figsize=(6.5, 4.0))
+    axes = figure.add_subplot()
+    for place, (name, points) in enumerate(found.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        x = [point[along] for point in points]
+        low, value, high = ([100 * point[key] for point in points] for key in ("low", "value", "high"))
+        axes.plot(x, value, "o-", color=colour, markersize=4, label=name)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15)
+        control = [(point[along], 100 * point["shuffled"]) for point in points if "shuffled" in point]
+        if control:
+            axes.plot(*zip(*control, strict=True), ":", color=colour)
+    axes.set_xlabel(label)
+    axes.set_ylabel("characters right (%)")
+    axes.set_ylim(-1, 101)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, title="dotted: shuffled images", title_fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return as_svg(figure)

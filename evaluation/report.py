@@ -136,19 +136,28 @@ def _sample(sample: Mapping[str, Any], dataset: Samples) -> str:
         for image, kind in zip(record.images, record.image_formats, strict=False)
     )
     predicted, true = marked(sample["prediction"][:LONGEST_TEXT], sample["truth"][:LONGEST_TEXT])
-    facts = f"{percent(sample['character_accuracy'])}, {sample['mode']}"
-    if sample["finish_reason"] != "stop":
-        facts += {
-            "length": ", cut off",
-            "missing": ", no prediction",
-            "duplicate": ", several predictions",
-        }.get(sample["finish_reason"], "")
+    facts = ", ".join(sample_facts(sample))
     return (
         f'<div class="sample"><div>{images}</div><div>'
         f"<h3>{html.escape(sample['key'])} <span>{html.escape(facts)}</span></h3>"
         f'<div class="label">read</div><pre>{predicted}</pre>'
         f'<div class="label">right</div><pre>{true}</pre></div></div>'
     )
+
+
+_FAULTS = {"repetition": "ends in a loop", "malformed": "malformed"}
+_FINISHES = {"length": "cut off", "missing": "no prediction", "duplicate": "several predictions"}
+
+
+def sample_facts(sample: Mapping[str, Any]) -> list[str]:
+    """What stands beside the name of a sample: characters read, mode, and what is wrong with the answer."""
+    facts = [f"{percent(sample['character_accuracy'])} of the characters", sample["mode"]]
+    if sample["finish_reason"] in _FINISHES:
+        facts.append(_FINISHES[sample["finish_reason"]])
+    if sample["finish_reason"] not in ("missing", "duplicate"):
+        found = sample["contributions"]
+        facts += [words for figure, words in _FAULTS.items() if found.get(figure, (0.0, 0.0))[0] > 0]
+    return facts
 
 
 def marked(prediction: str, truth: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evaluation.figures import aggregate
+from evaluation.figures import DEVICE, aggregate
 from evaluation.metrics.bootstrap import RESAMPLES
 from evaluation.metrics.text import (
     TextScore,
@@ -147,7 +147,7 @@ def summarise(pairs: Sequence[_Pair], scoring: Scoring) -> DatasetScore:
         character_accuracy_shuffled=_accuracy(shuffled),
         chance=_accuracy(chance),
         control_reused=sum(pair.reused for pair in pairs) / len(shuffled) if shuffled else None,
-        truncated=sum(p.finish_reason == "length" for p in answered) / len(pairs) if pairs else 0.0,
+        truncated=sum(p.finish_reason == "length" for p in answered) / max(1, len(answered)),
         generated_tokens=sum(p.generated_tokens for p in answered),
         missing=len(missing),
         missing_keys=missing[:MISSING_NAMED],
@@ -165,10 +165,16 @@ def _figures(pairs: Sequence[_Pair], scoring: Scoring) -> dict[str, dict[str, An
 
 
 def _groups(pairs: Sequence[_Pair], scoring: Scoring) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
+    """Figures by what a benchmark knows about its pages, and by device where several have predicted."""
     members: dict[str, dict[str, list[_Pair]]] = {}
     for pair in pairs:
-        for kind, group in (pair.case.benchmark.groups if pair.case.benchmark else {}).items():
+        known = {**pair.case.benchmark.groups} if pair.case.benchmark else {}
+        if pair.prediction is not None and pair.prediction.device:
+            known[DEVICE] = pair.prediction.device
+        for kind, group in known.items():
             members.setdefault(kind, {}).setdefault(group, []).append(pair)
+    if len(members.get(DEVICE, {})) == 1:
+        del members[DEVICE]
     return {
         kind: {group: _figures(found, scoring) for group, found in groups.items()}
         for kind, groups in members.items()

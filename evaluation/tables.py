@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.benchmarks import fox, omnidocbench
-from evaluation.figures import FIGURES, OVERALL, OVERALL_PARTS
+from evaluation.compression import FACTS, curves
+from evaluation.figures import DEVICE, FIGURES, HEALTH, OVERALL, OVERALL_PARTS
+from evaluation.metrics.health import PAPER_PAGES_PER_DAY
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ def all_tables(scores: Mapping[str, Any]) -> list[Table]:
     """Every table that the scores have material for."""
     tables = [_figure_table(name, score) for name, score in scores["datasets"].items() if score["figures"]]
     for name, score in scores["datasets"].items():
-        tables += [_group_table(name, kind, groups) for kind, groups in score["groups"].items()]
+        tables += [_group_table(name, kind, of) for kind, of in score["groups"].items() if kind != DEVICE]
+    tables += _health_table(scores["datasets"])
     benchmark = scores.get("benchmark")
     if benchmark == "fox":
         tables.append(_fox_table(scores))
@@ -33,6 +36,8 @@ def all_tables(scores: Mapping[str, Any]) -> list[Table]:
         tables.append(_omnidocbench_table(scores))
         if scores.get("vision_tokens"):
             tables.append(_token_table(scores["vision_tokens"]))
+    if scores.get(FACTS):
+        tables.append(_compression_table(scores))
     if scores.get("comparison"):
         tables += _comparison_tables(scores["comparison"])
     return tables
@@ -62,6 +67,7 @@ def _figure_table(name: str, score: Mapping[str, Any]) -> Table:
     rows = [
         [FIGURES[figure].title, shown(figure, found), f"{found['samples']:,}"]
         for figure, found in _in_order(score["figures"])
+        if figure not in HEALTH
     ]
     wrong = [
         f"{score[count]} {what} ({', '.join(score[keys])}{', ...' if score[count] > len(score[keys]) else ''})"
@@ -74,8 +80,6 @@ def _figure_table(name: str, score: Mapping[str, Any]) -> Table:
     notes = ["95 % bootstrap intervals."]
     if wrong:
         notes.append(f"Counted as wrong: {'; '.join(wrong)}.")
-    if score["devices"]:
-        notes.append(f"Predicted on {', '.join(score['devices'])}.")
     return Table(f"Figures: {name}", ("Figure", "Value (interval)", "Samples"), rows, " ".join(notes))
 
 
@@ -93,6 +97,26 @@ _GROUPED = (
     "compression", "word_precision", "word_multiset_precision", "fox_compat_precision", OVERALL, *OVERALL_PARTS,
     "teds", "teds_structure", "character_accuracy",
 )  # fmt: skip
+
+
+def _health_table(datasets: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """Loops, cut answers and speed, by dataset and by what has predicted; nothing where no answer was given."""
+    rows = []
+    for name, score in datasets.items():
+        devices = score["groups"].get(DEVICE) or {", ".join(score["devices"]) or "-": score["figures"]}
+        for device, found in devices.items():
+            if any(figure in found for figure in HEALTH):
+                *others, share = HEALTH  # the share is that of the pages per day, and so is its interval
+                cells = [shown(figure, found.get(figure)) for figure in others]
+                rows.append([name, device, *cells, shown(share, found.get(share), interval=False)])
+    if not rows:
+        return []
+    header = ("Dataset", "Device", *(FIGURES[figure].title for figure in HEALTH))
+    note = (
+        "Of the answers that were given. A loop: the end is one piece repeated back to back, and that of the truth is "
+        f"not. Speed is that of one process; the paper says {PAPER_PAGES_PER_DAY:,} pages per day on one A100-40G."
+    )
+    return [Table("Health of the generation", header, rows, note)]
 
 
 def _pages(figures: Mapping[str, Mapping[str, Any]]) -> int:
@@ -223,3 +247,32 @@ def _escaped(text: str) -> str:
 def _natural(text: str) -> list[tuple[int, str]]:
     """Sorts "900-1000" before "1000-1100"."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def _compression_table(scores: Mapping[str, Any]) -> Table:
+    """Figure 1(a) of the paper, for data of our own read in several modes."""
+    rows = []
+    for mode, points in curves(scores, "mode", "compression").items():
+        for point in points:
+            value, low, high = (f"{100 * point[key]:.1f}" for key in ("value", "low", "high"))
+            rows.append(
+                [
+                    mode,
+                    f"{point['text_tokens']:.1f}",
+                    f"{point['vision_tokens']:.1f}",
+                    f"{point['compression']:.2f}x",
+                    f"{value} % ({low} to {high})",
+                    f"{100 * point['shuffled']:.1f} %" if "shuffled" in point else "-",
+                ]
+            )
+    header = (
+        "Mode",
+        "Text tokens",
+        "Vision tokens",
+        "Compression",
+        "Characters right (interval)",
+        "Shuffled images",
+    )
+    return Table(
+        "Precision against compression", header, rows, "Text tokens are those of the model's own tokenizer."
+    )

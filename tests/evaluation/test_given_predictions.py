@@ -17,6 +17,7 @@ from data_engine.shards import write_manifest, write_shard
 from evaluation.command import evaluate
 from evaluation.config import EvaluationConfig
 from evaluation.figures import FIGURES, aggregate, compare_figures
+from evaluation.report import sample_facts
 from evaluation.score_sample import Job, score_job, score_jobs
 from evaluation.tables import Table, latex, markdown
 from tests.evaluation.conftest import png
@@ -86,8 +87,40 @@ def test_our_kinds_are_scored_in_their_fields(figures_data: Path, tmp_path: Path
         assert summary["datasets"][dataset]["figures"]["malformed"]["value"] == pytest.approx(1 / 3)
     assert summary["checkpoint"] is None and summary["predictions"] == str(given)
     page = (out / "index.html").read_text()
+    assert page.count(", malformed</span>") == 3
     for text in ("TEDS structure only", "SCRM mAP strict", "InChIKey match", "66.7 %", "Line F1"):
         assert text in page and (text in (out / "tables.md").read_text()), text
+
+
+def test_health_is_told_by_dataset_and_device(figures_data: Path, tmp_path: Path) -> None:
+    lines = [
+        {"key": "chemistry-0", "text": "CCO", "seconds": 0.5, "generated_tokens": 10, "device": "GPU A"},
+        {"key": "chemistry-1", "text": "C" * 80, "seconds": 2.0, "generated_tokens": 80, "device": "GPU B",
+         "finish_reason": "length"},
+    ]  # fmt: skip
+    given = tmp_path / "given.jsonl"
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = [f"data={figures_data / 'chemistry'}", f"predictions={given}", f"out={tmp_path / 'out'}"]
+    run(*arguments, "steps=[score]", "resamples=10")
+    table = (tmp_path / "out" / "tables.md").read_text().partition("## Health of the generation")[2]
+    first, second = (line.split(" | ") for line in table.splitlines() if line.startswith("| chemistry"))
+    assert [cell.partition(" (")[0] for cell in first[1:]] == [
+        "GPU A",
+        "0.0 %",
+        "0.0 %",
+        "20.0",
+        "172,800",
+        "86.4 %",
+    ]
+    assert [cell.partition(" (")[0] for cell in second[1:]] == [
+        "GPU B", "100.0 %", "100.0 %", "40.0", "43,200", "21.6 %"
+    ]  # fmt: skip
+    samples = read_scores(tmp_path / "out")["samples"]
+    assert [sample_facts(sample)[2:] for sample in samples] == [
+        [],
+        ["cut off", "ends in a loop"],
+        ["no prediction"],
+    ]
 
 
 def test_missing_and_duplicate_predictions_are_named_and_wrong(figures_data: Path, tmp_path: Path) -> None:
