@@ -103,7 +103,9 @@ def test_health_is_told_by_dataset_and_device(figures_data: Path, tmp_path: Path
     arguments = [f"data={figures_data / 'chemistry'}", f"predictions={given}", f"out={tmp_path / 'out'}"]
     run(*arguments, "steps=[score]", "resamples=10")
     table = (tmp_path / "out" / "tables.md").read_text().partition("## Health of the generation")[2]
-    first, second = (line.split(" | ") for line in table.splitlines() if line.startswith("| chemistry"))
+    first, second = (
+        line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| chemistry")
+    )
     assert [cell.partition(" (")[0] for cell in first[1:]] == [
         "GPU A",
         "0.0 %",
