@@ -107,6 +107,7 @@ def rows(source: Path | None) -> list[Row]:
         Row(
             "text page 792 x 1024, 500 words", "text_page", None, {"size": [792, 1024], "length": [500, 500]}
         ),
+        Row("scene text on textures 512 px, English and Chinese", "scene_text", None),
         Row("page of words (kind page) 1024 px", "page", None, {"size": [792, 1024], "words": [300, 500]}),
     ]
     if source is not None:

@@ -36,7 +36,7 @@ class SceneTextOptions:
     font_pixels: list[float] | None = None
     """[MIN,MAX] font size in pixels before perspective; null: 0.045 to 0.12 of the shorter side, at least 14 to 18."""
     perspective: float = 0.6
-    """How far signs are turned away from the camera: 0 not at all, 1 up to 50 degrees."""
+    """How far signs are turned away from the camera: 0 not at all, 1 up to 60 degrees."""
     rotation: float = 20.0
     """Largest rotation in the plane of the picture, in degrees."""
     plates: float = 0.35

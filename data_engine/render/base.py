@@ -44,9 +44,9 @@ class Rendered:
     )
     """Response and details for the one picture after a homography [3, 3] moved its pixels; None: they cannot be told
     again."""
-    text_boxes: tuple[tuple[float, float, float, float], ...] = ()
-    """(left, top, right, bottom) in pixels of all text, on a ground that is lively itself: only there does a degraded
-    picture have to be legible. Empty: wherever there is ink."""
+    text_quads: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Four corners (x, y) in pixels, clockwise from the upper left one, of every line of text on a ground that is
+    lively itself: only there does a degraded picture have to be legible. Empty: wherever there is ink."""
 
 
 class NoSampleError(Exception):

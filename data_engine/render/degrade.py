@@ -2,13 +2,14 @@
 
 Labels stay true. Where they tell places, nothing moves or bends the picture unless its renderer can tell them again;
 colours stay where a picture has any, for they may carry meaning; and a picture that is illegible afterwards is thrown
-away and counted. The rule for that is `legibility`: in tiles with ink, or in the boxes of its texts where the ground
-has a pattern of its own, how much of the clean picture is still in the degraded one.
+away and counted. The rule for that is `legibility`: in tiles with ink, or in the lines of text where the ground has
+a pattern of its own, how much of the clean picture is still in the degraded one.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,8 +32,8 @@ LEAST_CONTRAST = 9.0
 _TILE = 32  # pixels
 _INK = 10.0  # grey levels: a tile that varies less has nothing to read
 _NOISE_SIDE = 1024
-Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels."""
+Quad = tuple[tuple[float, float], ...]
+"""Four corners (x, y) in pixels."""
 _STORED_QUALITY = 92
 
 
@@ -59,7 +60,7 @@ class DegradingRenderer(Renderer):
         pictures, told = [], []
         for picture in rendered.pictures:
             pixels = picture.pixels if picture.pixels is not None else _decoded(picture)
-            degraded = degrade(pixels, stream, self._options, rigid=rigid, text_boxes=rendered.text_boxes)
+            degraded = degrade(pixels, stream, self._options, rigid=rigid, text_quads=rendered.text_quads)
             correlation, contrast = degraded.legibility
             if correlation < LEAST_CORRELATION or contrast < LEAST_CONTRAST:
                 what = ", ".join(f"{name} {value}" for name, value in degraded.applied.items())
@@ -94,11 +95,11 @@ def degrade(
     options: DegradeOptions,
     *,
     rigid: bool,
-    text_boxes: Sequence[Box] = (),
+    text_quads: Sequence[Quad] = (),
 ) -> Degraded:
     """Degrade gray [H, W], RGB or RGBA [H, W, C] uint8; the size stays.
 
-    `rigid` forbids whatever moves a point of the picture; `text_boxes`: see `Rendered`.
+    `rigid` forbids whatever moves a point of the picture; `text_quads`: see `Rendered`.
     """
     if pixels.ndim == 3 and pixels.shape[2] == 4:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
@@ -122,41 +123,50 @@ def degrade(
         if kind == "perspective":
             motion, pixels = _perspective(pixels, stream, amount)
             clean = pixels  # it comes before all that wears ink off
-            text_boxes = [_moved_box(motion, box) for box in text_boxes]
+            text_quads = [_moved_quad(motion, quad) for quad in text_quads]
         else:
             pixels = _STEPS[kind](pixels, stream, amount)
         applied[kind] = round(amount, 3)
-    legible = box_legibility(clean, pixels, text_boxes) if text_boxes else legibility(clean, pixels)
+    legible = quad_legibility(clean, pixels, text_quads) if text_quads else legibility(clean, pixels)
     return Degraded(pixels, quality, applied, legible, motion)
 
 
-def box_legibility(clean: np.ndarray, degraded: np.ndarray, boxes: Sequence[Box]) -> tuple[float, float]:
-    """(correlation, contrast) as `legibility` has them, over whole boxes instead of tiles; those of the worst box."""
-    a, b = _gray(clean), _gray(degraded)
-    measured = [_agreement(_inside(a, box), _inside(b, box)) for box in boxes]
-    return min(correlation for correlation, _ in measured), min(contrast for _, contrast in measured)
+def quad_legibility(clean: np.ndarray, degraded: np.ndarray, quads: Sequence[Quad]) -> tuple[float, float]:
+    """(correlation, contrast) as `legibility` has them, over the lines of text alone; those of the worst line.
+
+    The correlation is that of the strokes: what varies over more than a third of a line's height is taken out first,
+    or a line that is smeared to a bar would still be where it was.
+    """
+    pictures = _gray(clean), _gray(degraded)
+    worst_correlation, worst_contrast = 1.0, 255.0
+    for quad in quads:
+        corners = np.array(quad)
+        left, top = np.maximum(0, np.floor(corners.min(axis=0))).astype(int)
+        right, bottom = np.ceil(corners.max(axis=0)).astype(int)
+        crops = [picture[top:bottom, left:right] for picture in pictures]
+        mask = np.zeros(crops[0].shape, np.uint8)
+        cv2.fillConvexPoly(mask, np.round(corners - (left, top)).astype(np.int32), 1)
+        height = min(math.dist(quad[0], quad[3]), math.dist(quad[1], quad[2]))
+        window = 2 * round(height / 6) + 3
+        strokes = [cv2.subtract(crop, cv2.blur(crop, (window, window)), dtype=cv2.CV_32F) for crop in crops]
+        worst_correlation = min(worst_correlation, _agreement(strokes, mask)[0])
+        worst_contrast = min(worst_contrast, _agreement(crops, mask)[1])
+    return worst_correlation, worst_contrast
 
 
-def _agreement(clean: np.ndarray, degraded: np.ndarray) -> tuple[float, float]:
+def _agreement(pair: Sequence[np.ndarray], mask: np.ndarray) -> tuple[float, float]:
+    """(correlation, contrast) of two gray pictures [H, W] under a mask."""
     (mean_a, spread_a), (mean_b, spread_b) = (
-        (float(mean[0, 0]), float(spread[0, 0])) for mean, spread in map(cv2.meanStdDev, (clean, degraded))
+        (float(mean[0, 0]), max(1e-3, float(spread[0, 0])))
+        for mean, spread in (cv2.meanStdDev(picture, mask=mask) for picture in pair)
     )
-    together = cv2.mean(cv2.multiply(clean, degraded, dtype=cv2.CV_32F))[0] - mean_a * mean_b
-    contrast = together / max(1e-3, spread_a)
-    return contrast / max(1e-3, spread_b), contrast
+    together = cv2.mean(cv2.multiply(pair[0], pair[1], dtype=cv2.CV_32F), mask)[0] - mean_a * mean_b
+    return together / spread_a / spread_b, together / spread_a
 
 
-def _inside(pixels: np.ndarray, box: Box) -> np.ndarray:
-    left, top, right, bottom = box
-    return pixels[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
-
-
-def _moved_box(motion: np.ndarray, box: Box) -> Box:
-    """The upright box around a moved one."""
-    left, top, right, bottom = box
-    corners = np.array([[(left, top), (right, top), (right, bottom), (left, bottom)]])
-    x, y = cv2.perspectiveTransform(corners, motion)[0].T
-    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+def _moved_quad(motion: np.ndarray, quad: Quad) -> Quad:
+    moved = cv2.perspectiveTransform(np.array([quad]), motion)[0]
+    return tuple((float(x), float(y)) for x, y in moved)
 
 
 def legibility(clean: np.ndarray, degraded: np.ndarray) -> tuple[float, float]:

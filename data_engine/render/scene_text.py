@@ -114,7 +114,7 @@ class SceneTextRenderer(Renderer):
             "scene_text",
             answer.details(),
             tells_places=True,
-            text_boxes=tuple(bounds(quad) for quad in quads),
+            text_quads=tuple(quads),
             told_again=answer.told_again,
         )
 

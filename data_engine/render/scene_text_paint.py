@@ -15,7 +15,7 @@ import numpy as np
 
 from data_engine.random_stream import Stream
 from data_engine.render.graphics import gray_surface, skia
-from data_engine.render.scene_text_planes import Box, Quad, bounds, moved, quad_of
+from data_engine.render.scene_text_planes import Box, Quad, bounds, least_stretch, moved, quad_of
 from data_engine.render.scene_text_signs import Line, Sign
 from data_engine.render.textures import Color, color_of, luma
 from data_engine.scene_text_options import SceneTextOptions
@@ -27,6 +27,7 @@ VISIBLE = 13
 _CORE = 0.75  # of the largest value of a mask: the middle of the strokes
 _ROOM = 1.2  # an ink is chosen with this much more contrast than it must have: blur takes some away
 _LEAST_GROUND = 12  # pixels
+_CELL = 0.6  # font sizes: no letter may vanish where the ground is bright, or dark, for once
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,21 @@ class PaintedLine:
     quad: Quad
     """Holds all of its ink, outline included, and is as small as the line's own plane allows."""
     contrast: float
-    """Grey levels between the ink and the ground around it; below 0 when the ground has the ink's level, too."""
+    """Grey levels between the ink and the ground at the worst place; below 0 when the ground has the ink's level."""
 
 
 def grey_span(gray: np.ndarray, quad: Quad) -> tuple[float, float]:
-    """The 10th and the 90th percentile of a gray picture [H, W] inside of a quadrilateral."""
+    """The darkest and the lightest level of a gray picture [H, W] in a quadrilateral, 3 % of either left out."""
     left, top, right, bottom = _whole(bounds(quad), gray.shape)
     mask = np.zeros((bottom - top, right - left), np.uint8)
     cv2.fillConvexPoly(mask, np.round(np.array(quad) - (left, top)).astype(np.int32), 255)
-    return _percentiles(gray[top:bottom, left:right], mask)
+    return _percentiles(gray[top:bottom, left:right], mask, 0.03)
 
 
-def _percentiles(gray: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+def _percentiles(gray: np.ndarray, mask: np.ndarray, share: float) -> tuple[float, float]:
+    """The levels below and above which there is a share of the pixels of a mask."""
     counts = np.cumsum(cv2.calcHist([gray], [0], mask, [256], [0, 256]).ravel())
-    low, high = np.searchsorted(counts, (0.1 * counts[-1], 0.9 * counts[-1]))
+    low, high = np.searchsorted(counts, (share * counts[-1], (1 - share) * counts[-1]))
     return float(low), float(high)
 
 
@@ -111,9 +113,8 @@ def choose_style(
         border = ink
     outline, outline_pixels = None, 0
     if stream.chance(options.outlines):
-        level = stream.uniform(0, max(0.0, luma(ink) - distance))
-        if luma(ink) < 128:
-            level = stream.uniform(min(255.0, luma(ink) + distance), 255)
+        darker, lighter = max(0.0, luma(ink) - distance), min(255.0, luma(ink) + distance)
+        level = stream.uniform(0, darker) if luma(ink) >= 128 else stream.uniform(lighter, 255)
         outline, outline_pixels = color_of(stream, level, stream.uniform(0, 1)), max(1, round(0.05 * em))
     shadow = None
     if stream.chance(options.shadows):
@@ -190,9 +191,13 @@ def _paint_line(picture: np.ndarray, placed: PlacedSign, line: Line) -> PaintedL
         _mix(region, (0, 0, 0), cv2.blur(shade, (3, 3)), strength)
     if style.outline is not None:
         _mix(region, style.outline, ink, 1.0)
+    before = cv2.cvtColor(region, cv2.COLOR_RGBA2GRAY)
     _mix(region, style.ink, letters, style.opacity)
+    after = cv2.cvtColor(region, cv2.COLOR_RGBA2GRAY)
     quad = _tight_quad(ink, placed.matrix, left, top)
-    return PaintedLine(line.text, quad, _contrast(region, letters, ink, quad, (left, top)))
+    within = tuple((x - left, y - top) for x, y in quad)
+    cell = max(4, round(_CELL * placed.sign.pixels * least_stretch(placed.matrix, placed.sign.box)))
+    return PaintedLine(line.text, quad, _contrast(before, after, letters, ink, within, cell))
 
 
 def _letters(shape: tuple[int, ...], placed: PlacedSign, line: Line) -> tuple[int, int, np.ndarray]:
@@ -261,22 +266,31 @@ def _tight_quad(ink: np.ndarray, matrix: np.ndarray, left: int, top: int) -> Qua
 
 
 def _contrast(
-    region: np.ndarray, letters: np.ndarray, ink: np.ndarray, quad: Quad, corner: tuple[int, int]
+    before: np.ndarray, after: np.ndarray, letters: np.ndarray, ink: np.ndarray, quad: Quad, cell: int
 ) -> float:
-    """Between the middle of the strokes and what surrounds them: the ground, or the outline where there is one."""
-    gray = cv2.cvtColor(region, cv2.COLOR_RGBA2GRAY)
+    """Between the middle of the strokes and the ground, in grey levels; `before` and `after` are gray [H, W].
+
+    The smaller of two: against what surrounds the letters (the outline where there is one), and against what lay under
+    the strokes, in the worst of cells of `cell` pixels. The strokes must be lighter in all cells, or darker in all.
+    """
     strongest = int(letters.max())
     if strongest < 2 * VISIBLE:
         return -255.0
-    core = (letters >= _CORE * strongest).astype(np.uint8)
+    core = letters >= _CORE * strongest
     around = np.zeros_like(letters)
-    cv2.fillConvexPoly(around, np.round(np.array(quad) - corner).astype(np.int32), 255)
+    cv2.fillConvexPoly(around, np.round(np.array(quad)).astype(np.int32), 1)
     if ink is letters:
         around[letters >= VISIBLE] = 0
     else:
         around = ((ink >= 200) & (letters < 60)).astype(np.uint8)
     if cv2.countNonZero(around) < _LEAST_GROUND:
         return -255.0
-    level = cv2.mean(gray, core)[0]
-    low, high = _percentiles(gray, around)
-    return max(low - level, level - high)
+    level = cv2.mean(after, core.astype(np.uint8))[0]
+    low, high = _percentiles(after, around, 0.1)
+    sign = 1.0 if level > (low + high) / 2 else -1.0
+    rows, columns = np.nonzero(core)
+    cells = rows // cell * (letters.shape[1] // cell + 1) + columns // cell
+    change = after[rows, columns].astype(np.float64) - before[rows, columns]
+    counts = np.bincount(cells)
+    means = np.bincount(cells, change)[counts > 0] / counts[counts > 0]
+    return float(min(low - level if sign < 0 else level - high, (sign * means).min()))

@@ -17,7 +17,7 @@ Quad = tuple[tuple[float, float], ...]
 """Four corners (x, y) in pixels, clockwise from the upper left one as the text is read."""
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
-_STEEPEST = math.radians(50)
+_STEEPEST = math.radians(60)
 
 
 def turned(stream: Stream, side: float, perspective: float, rotation: float) -> np.ndarray:

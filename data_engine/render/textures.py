@@ -129,7 +129,7 @@ def _slope(stream: Stream, width: int, height: int) -> np.ndarray:
 
 def _plain(stream: Stream, width: int, height: int) -> np.ndarray:
     color = color_of(stream, stream.uniform(15, 245), stream.uniform(0, 0.9))
-    return np.full((height, width, 3), color, np.uint8)
+    return cv2.merge([np.full((height, width), value, np.uint8) for value in color])
 
 
 def _gradient(stream: Stream, width: int, height: int) -> np.ndarray:

@@ -75,11 +75,11 @@ class Photographs:
         """A random part of a photograph, `width` x `height` pixels. UnusableError when the file cannot be used."""
         data = self._bytes(self._root / self._files[number])
         part = _cropped(_decoded(data, width, height), width, height, stream)
-        return Photograph(part, self._files[number], hashlib.sha256(data).hexdigest()[:16])
+        return Photograph(part, self.name(number), hashlib.sha256(data).hexdigest()[:16])
 
     def name(self, number: int) -> str:
-        """The path of a file, relative to the directory."""
-        return self._files[number]
+        """The path of a file, relative to the directory; bytes of it that are no Unicode are spelled out."""
+        return self._files[number].encode("utf-8", "backslashreplace").decode()
 
     def _bytes(self, path: Path) -> bytes:
         try:

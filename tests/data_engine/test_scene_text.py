@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from data_engine.look.page import write_look
 from data_engine.markup import grid_box, parse_grounded
 from data_engine.random_stream import Draws, Stream
 from data_engine.render.base import NoSampleError, Rendered
-from data_engine.render.degrade import LEAST_CONTRAST, LEAST_CORRELATION, DegradingRenderer, box_legibility
+from data_engine.render.degrade import LEAST_CONTRAST, LEAST_CORRELATION, DegradingRenderer, quad_legibility
 from data_engine.render.graphics import color_surface
 from data_engine.render.scene_text import Scene, SceneTextRenderer
 from data_engine.render.scene_text_paint import VISIBLE, paint_sign
@@ -71,11 +72,12 @@ def depth(quad: Quad, points: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shadows", [0.0, 1.0])
-def test_quads_hold_their_ink_and_nobody_elses(shadows: float) -> None:
+@pytest.mark.parametrize("indices", [range(2), pytest.param(range(2, 20), marks=pytest.mark.slow)])
+def test_quads_hold_their_ink_and_nobody_elses(shadows: float, indices: range) -> None:
     """A line is left out: what changes lies in its own quadrilateral and in no other. A shadow stays in its sign."""
-    renderer = renderer_of(shadows=shadows, outlines=0.3, blur=0.4, signs=[3, 5], lines=[1, 3])
+    renderer = renderer_of(shadows=shadows, outlines=0.4, blur=0.4, signs=[2, 5], lines=[1, 3], size=256)
     outlined = several = 0
-    for index in range(4):
+    for index in indices:
         scene, bare = scene_of(renderer, index)
         assert (painted(scene, bare) == scene.pixels).all()
         quads = {(n, m): line.quad for n, lines in enumerate(scene.lines) for m, line in enumerate(lines)}
@@ -88,16 +90,16 @@ def test_quads_hold_their_ink_and_nobody_elses(shadows: float) -> None:
                 if other[0] != key[0] or (other != key and not shadows):
                     assert depth(its, ink).max() < 0, (index, key, other)
             left, top, right, bottom = bounds(quad)
-            assert 0 <= left < right <= 320
-            assert 0 <= top < bottom <= 320
+            assert 0 <= left < right <= 256
+            assert 0 <= top < bottom <= 256
         outlined += sum(placed.style.outline is not None for placed in scene.signs)
         several += sum(len(lines) > 1 for lines in scene.lines)
     assert min(outlined, several) > 0
 
 
 def test_a_quad_is_no_larger_than_its_ink() -> None:
-    renderer = renderer_of(shadows=0.0)
-    for index in range(4):
+    renderer = renderer_of(shadows=0.0, size=256)
+    for index in range(2):
         scene, bare = scene_of(renderer, index)
         for number, lines in enumerate(scene.lines):
             for place, line in enumerate(lines):
@@ -111,9 +113,9 @@ def test_a_quad_is_no_larger_than_its_ink() -> None:
 
 
 def test_signs_never_overlap_and_lie_inside_of_the_picture() -> None:
-    renderer = renderer_of(signs=[6, 9], size=[400, 300])
+    renderer = renderer_of(signs=[6, 9], size=[400, 300], grounding=1.0)
     counts = set()
-    for index in range(5):
+    for index in range(3):
         scene, _ = scene_of(renderer, index)
         quads = [placed.quad for placed in scene.signs]
         counts.add(len(quads))
@@ -128,11 +130,11 @@ def test_signs_never_overlap_and_lie_inside_of_the_picture() -> None:
 
 @pytest.mark.parametrize("contrast", [35.0, 90.0])
 def test_ink_has_the_contrast_that_is_asked_for(contrast: float) -> None:
-    """Measured here by other means: how much lighter or darker a line makes the middle of its strokes."""
+    """Measured here by other means: how much lighter or darker a line makes what its strokes cover, everywhere."""
     renderer = renderer_of(
-        contrast=contrast, outlines=0.0, shadows=0.0, textures=["stripes", "clouds", "shapes"]
+        contrast=contrast, outlines=0.0, blur=0.0, size=256, textures=["stripes", "clouds", "shapes"]
     )
-    for index in range(6):
+    for index in range(3):
         scene, bare = scene_of(renderer, index)
         for number, lines in enumerate(scene.lines):
             for place, line in enumerate(lines):
@@ -141,14 +143,18 @@ def test_ink_has_the_contrast_that_is_asked_for(contrast: float) -> None:
                     cv2.cvtColor(picture, cv2.COLOR_RGBA2GRAY).astype(float)
                     for picture in (painted(scene, bare, (number, place)), scene.pixels)
                 )
-                difference = np.abs(with_it - without)
-                strokes = difference > 0.7 * difference.max()
-                assert np.median(difference[strokes]) > 0.9 * contrast
+                change = with_it - without
+                sign = np.sign(change[np.unravel_index(np.abs(change).argmax(), change.shape)])
+                strokes = (sign * change)[np.abs(change) > 0.6 * np.abs(change).max()]
+                assert np.median(strokes) > 0.9 * contrast
+                assert strokes.min() > 0.5 * contrast
 
 
-def test_a_ground_too_lively_for_any_ink_gets_a_plate() -> None:
-    renderer = renderer_of(plates=0.0, contrast=60.0)
-    checks = np.indices((320, 320)).sum(axis=0) // 6 % 2 * 255
+@pytest.mark.parametrize("period", [12, 90])
+def test_a_ground_too_lively_for_any_ink_gets_a_plate(period: int) -> None:
+    """Fine checks leave no level free; on coarse ones a letter here and there would vanish."""
+    renderer = renderer_of(plates=0.0, contrast=60.0, outlines=0.0, font_pixels=[26.0, 30.0], words=[2, 2])
+    checks = np.indices((320, 320)).sum(axis=0) // (period // 2) % 2 * 255
     ground = cv2.merge([checks.astype(np.uint8)] * 3)
     scene = renderer.scene(Draws(1, "scene_text", 0), ground, "en")
     assert all(placed.style.plate is not None for placed in scene.signs)
@@ -161,7 +167,7 @@ def rendered_by(renderer: SceneTextRenderer, index: int) -> Rendered:
 
 def test_both_prompts_tell_the_same_lines() -> None:
     plain, boxed = renderer_of(grounding=0.0), renderer_of(grounding=1.0)
-    for index in range(5):
+    for index in range(3):
         free, grounded = rendered_by(plain, index), rendered_by(boxed, index)
         assert free.prompt == "<image>\nFree OCR."
         assert grounded.prompt == "<image>\n<|grounding|>OCR this image."
@@ -173,14 +179,15 @@ def test_both_prompts_tell_the_same_lines() -> None:
         assert len(grounded.response.split("\n")) == len(blocks)
         for block, quad in zip(blocks, grounded.details["quads"], strict=True):
             assert np.abs(np.subtract(block.boxes[0], grid_box(bounds(quad), 320, 320))).max() <= 1
-    shares = [rendered_by(renderer_of(grounding=0.3, size=96), index).prompt for index in range(40)]
-    assert 4 < sum("grounding" in prompt for prompt in shares) < 22
+    mixed = renderer_of(grounding=0.3, size=64, signs=[1, 1], textures=["plain"])
+    grounded_samples = sum("grounding" in rendered_by(mixed, index).prompt for index in range(40))
+    assert 4 < grounded_samples < 22
 
 
 @pytest.mark.parametrize("language", ["he", "ar", "ru"])
 def test_other_scripts_are_set_whole(language: str) -> None:
-    renderer = renderer_of(languages=[language], signs=[1, 2])
-    for index in range(3):
+    renderer = renderer_of(languages=[language], signs=[1, 2], size=200)
+    for index in range(2):
         rendered = rendered_by(renderer, index)
         assert rendered.details["language"] == language
         assert len(
@@ -209,11 +216,11 @@ def moved_from(quad: list, other: list) -> np.ndarray:
 
 def test_boxes_and_quads_follow_a_perspective_of_the_whole_picture() -> None:
     """The motion that the quadrilaterals tell takes the clean picture to the degraded one."""
-    renderer = renderer_of(grounding=1.0, signs=[3, 4])
+    renderer = renderer_of(grounding=1.0, signs=[2, 3])
     stage = DegradingRenderer(
         renderer, DegradeOptions(probability=1.0, kinds=["perspective"], strength=1.0, count=[1, 1])
     )
-    for index in range(3):
+    for index in range(2):
         clean, degraded = rendered_by(renderer, index), stage.render(Draws(3, "scene_text", index))
         before, after = clean.details["quads"], degraded.details["quads"]
         assert np.abs(np.subtract(before, after)).max() > 2
@@ -237,12 +244,12 @@ def test_illegible_text_is_thrown_away_whatever_the_ground_looks_like() -> None:
     page = np.kron(rng.integers(60, 200, (10, 10), dtype=np.uint8), np.ones((32, 32), np.uint8))
     cv2.rectangle(page, (30, 140), (290, 180), 230, -1)
     cv2.putText(page, "northern market 1234", (36, 166), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 20, 1, 16)
-    box = (36.0, 148.0, 284.0, 172.0)
-    for sigma, legible in ((0.5, True), (6.0, False)):
-        correlation, contrast = box_legibility(page, cv2.GaussianBlur(page, (0, 0), sigma), [box])
+    quad = ((36.0, 148.0), (284.0, 148.0), (284.0, 172.0), (36.0, 172.0))
+    for sigma, legible in ((0.7, True), (5.0, False)):
+        correlation, contrast = quad_legibility(page, cv2.GaussianBlur(page, (0, 0), sigma), [quad])
         assert (correlation > LEAST_CORRELATION and contrast > LEAST_CONTRAST) == legible
     faded = cv2.addWeighted(page, 0.08, page, 0.0, 120)
-    assert box_legibility(page, faded, [box])[1] < LEAST_CONTRAST
+    assert quad_legibility(page, faded, [quad])[1] < LEAST_CONTRAST
 
 
 @pytest.fixture
@@ -274,6 +281,14 @@ def test_every_photograph_comes_once_and_bad_ones_are_counted(photographs: Path,
     files = [dataset.read_text(number).provenance["file"] for number in range(len(dataset))]
     assert sorted(files) == ["a.jpg", "a.jpg", "b.png", "b.png", "more/c.webp", "more/c.webp"]
     assert {len(dataset.read_text(n).provenance["file_sha256"]) for n in range(len(dataset))} == {16}
+
+
+def test_a_file_name_that_is_no_unicode_can_be_told(tmp_path: Path) -> None:
+    try:
+        Image.new("RGB", (80, 80)).save(tmp_path / os.fsdecode(b"a\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    assert Photographs(str(tmp_path)).read(0, 64, 64, Stream("crop")).file == "a\\udcff.png"
 
 
 def test_a_photograph_is_shown_upright(tmp_path: Path) -> None:
@@ -372,9 +387,9 @@ def test_look_draws_the_quads_over_the_picture(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_the_same_however_it_is_cut(tmp_path: Path) -> None:
-    options = {"size": 128, "languages": ["en"], "samples": 6, "degrade": DegradeOptions(probability=0.5)}
+    options = {"size": 128, "languages": ["en"], "samples": 4, "degrade": DegradeOptions(probability=0.5)}
     make("scene_text", tmp_path / "one", shard_samples=2, **options)
-    make("scene_text", tmp_path / "two", shard_samples=6, **options)
+    make("scene_text", tmp_path / "two", shard_samples=4, **options)
     one, two = Dataset.open(tmp_path / "one"), Dataset.open(tmp_path / "two")
     assert [one.read(n) for n in range(len(one))] == [two.read(n) for n in range(len(two))]
     assert all(Image.open(io.BytesIO(one.read(n).images[0])).size == (128, 128) for n in range(len(one)))
