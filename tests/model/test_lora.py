@@ -121,7 +121,7 @@ def test_without_peft_one_sentence_says_what_to_install(nano, monkeypatch):
         return usual(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(LoraError, match=r"pip install 'deepseek-ocr-train\[lora\]'"):
+    with pytest.raises(LoraError, match=r"pip install -e '.\[lora\]'"):
         add_lora(nano)
     assert all(parameter.requires_grad for parameter in nano.model.layers.parameters()), "nothing was frozen"
 
