@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from data_engine.errors import ConfigError
-from data_engine.files import atomic_write_json, atomic_write_text, temporary_name
+from data_engine.files import atomic_write_json, atomic_write_text
+from model.convert import new_directory
 from model.tokenizer import BEGIN, END, PAD, SPECIAL_TOKENS
 from train.data.reader import SampleReader
 
@@ -102,19 +102,10 @@ def _write(tokenizer: FastTokenizer, target: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
     content = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, indent=2)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(target)
-    temporary.mkdir()
-    try:
-        atomic_write_text(temporary / "tokenizer.json", content + "\n")
-        atomic_write_json(temporary / "tokenizer_config.json", config)
+    with new_directory(target) as made:
+        atomic_write_text(made / "tokenizer.json", content + "\n")
+        atomic_write_json(made / "tokenizer_config.json", config)
         atomic_write_json(
-            temporary / "special_tokens_map.json",
+            made / "special_tokens_map.json",
             {**names, "additional_special_tokens": list(SPECIAL_TOKENS[3:])},
         )
-        if target.exists():
-            raise ConfigError(f"out={target} exists already; give a new directory, or remove it first.")
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
