@@ -50,6 +50,7 @@ class ProgressLine:
 
 
 def main(config: Decoding) -> None:
+    """Reads one page or evaluates, and prints what came out."""
     # Loading torch takes seconds, which --help and a refused key need not wait for.
     if isinstance(config, ReadConfig):
         from evaluation.read import read_page

@@ -20,10 +20,12 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 
 def raw(text: str) -> str:
+    """The text as it is."""
     return text
 
 
 def released(text: str) -> str:
+    """What the released script makes of an answer (see the top of this file)."""
     text = text.removesuffix(END_OF_SENTENCE)
     text = _SPAN.sub("", text)
     text = text.replace("<center>", "").replace("</center>", "")

@@ -52,6 +52,7 @@ class Prediction:
 
     @property
     def question(self) -> Question:
+        """What it answers."""
         return Question(self.dataset, self.image_key, self.prompt, self.mode)
 
 

@@ -19,11 +19,14 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def key(self, i: int) -> str: ...
+    def key(self, i: int) -> str:
+        """The name of sample `i`, unique in its dataset."""
 
-    def read(self, i: int) -> Sample: ...
+    def read(self, i: int) -> Sample:
+        """Sample `i` with its encoded images."""
 
-    def read_text(self, i: int) -> Sample: ...
+    def read_text(self, i: int) -> Sample:
+        """Sample `i` without its images, whose sizes are known."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Benchmark:
     groups: Mapping[str, str] = field(default_factory=dict)
     """Kind of group to group: figures are reported for each group too."""
     truth_tokens: int = 0
+    """Tokens of the true text in the model's own tokenizer; 0 where they were not counted."""
     vision_tokens: int = 0
+    """Vision tokens of the page in its mode; 0 where they depend on an unknown size."""
     valid_tokens: int = 0
     """Vision tokens that carry image rather than padding; 0 where the size is unknown."""
     page: dict[str, Any] | None = None
@@ -94,6 +99,7 @@ class Modes:
     """Mode of every other task."""
 
     def of(self, task: str) -> str:
+        """The mode in which samples of a task are seen."""
         return self.by_task.get(task, self.default)
 
 

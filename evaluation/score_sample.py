@@ -38,10 +38,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Scored:
+    """All that one sample contributes."""
+
     own: TextScore
+    """The answer against the truth."""
     shuffled: TextScore | None
+    """The control's answer against the truth."""
     chance: TextScore | None
+    """The other sample's truth against the truth."""
     contributions: dict[str, Contribution]
+    """Figure to (numerator, denominator)."""
     text: str
     """The prediction after post-processing."""
     truth: str

@@ -21,9 +21,12 @@ FORMULA, TABLE = "equation_isolated", "table"
 
 @dataclass(frozen=True)
 class TrueBlock:
+    """A block of text of the ground truth."""
+
     content: str
-    """Text, LaTeX or HTML."""
+    """Its text."""
     set_aside: bool = False
+    """Of a kind that a prediction may hold or not (`SET_ASIDE`)."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,15 @@ class TruePage:
 
     texts: list[TrueBlock]
     formulas: list[str]
+    """LaTeX of the displayed ones."""
     tables: list[str]
+    """HTML."""
 
 
 @dataclass(frozen=True)
 class PredictedPage:
+    """The same of a prediction: paragraphs, LaTeX, and tables as HTML, each in the order in which they stand."""
+
     texts: list[str]
     formulas: list[str]
     tables: list[str]

@@ -56,6 +56,7 @@ class BenchmarkPages:
         return len(self.pages)
 
     def key(self, i: int) -> str:
+        """Name of page `i`: that of its image without the ending."""
         return self.pages[i].key
 
     def read_text(self, i: int) -> Sample:

@@ -51,6 +51,7 @@ class Point:
     value: str
 
     def transposed(self) -> Point:
+        """The same point of the table whose rows are the columns."""
         return Point(self.column, self.row, self.value)
 
 
@@ -117,6 +118,7 @@ def intersection_over_union(predicted: list[Point], true: list[Point], edits: in
 
 
 def names_of(points: list[Point]) -> list[tuple[str, str]]:
+    """(row, column) of every point."""
     return [(point.row, point.column) for point in points]
 
 

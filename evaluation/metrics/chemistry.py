@@ -28,14 +28,17 @@ class MoleculeError(ValueError):
 class MoleculeScore:
     """One molecule; an invalid prediction is 0 in everything."""
 
-    valid: bool
-    exact: bool
+    valid: bool = False
+    """RDKit can parse it."""
+    exact: bool = False
     """Canonical SMILES equal, stereochemistry included."""
-    graph: bool
+    graph: bool = False
     """Canonical SMILES equal without stereochemistry."""
-    inchikey: bool
-    tanimoto_morgan: float
-    tanimoto_rdkit: float
+    inchikey: bool = False
+    """InChIKeys equal."""
+    tanimoto_morgan: float = 0.0
+    tanimoto_rdkit: float = 0.0
+    """Similarities of the fingerprints, 0 to 1."""
 
 
 def score_molecule(prediction: str, truth: str) -> MoleculeScore:
@@ -44,7 +47,7 @@ def score_molecule(prediction: str, truth: str) -> MoleculeScore:
     try:
         predicted = read_smiles(prediction)
     except MoleculeError:
-        return MoleculeScore(False, False, False, False, 0.0, 0.0)
+        return MoleculeScore()
     key = inchikey(true)
     return MoleculeScore(
         valid=True,

@@ -13,7 +13,6 @@ its length and its depth are bounded. Whatever is not this format is malformed: 
 from __future__ import annotations
 
 import ast
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -42,15 +41,14 @@ class Line:
 
     @property
     def ends(self) -> tuple[Position, Position]:
+        """The first and the last point."""
         return self.points[0], self.points[-1]
-
-    @property
-    def length(self) -> float:
-        return math.dist(*self.ends)
 
 
 @dataclass(frozen=True)
 class PlaneFigure:
+    """All that a figure's text tells; coordinates and radii in units of the figure."""
+
     lines: tuple[Line, ...]
     circles: tuple[tuple[Position, float], ...]
     """(centre, radius)."""

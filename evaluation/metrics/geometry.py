@@ -70,6 +70,7 @@ def compare_figures(predicted: PlaneFigure, true: PlaneFigure, tolerance: float)
 
 
 def of_kind(figure: PlaneFigure, kind: str) -> list[Line]:
+    """The lines of one type."""
     return [line for line in figure.lines if line.kind == kind]
 
 

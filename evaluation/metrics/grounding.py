@@ -25,15 +25,21 @@ _SPAN = re.compile(r"<\|ref\|>.*?<\|/det\|>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Box:
+    """A labelled box."""
+
     label: str
     corners: GridBox
+    """(left, top, right, bottom) on the grid of the markup, 0 to 999."""
 
 
 @dataclass(frozen=True)
 class GroundingScore:
+    """One answer."""
+
     boxes: Overlap
     """Pairs with an IoU of 0.5 or more."""
     mean_iou: float
+    """Over the true boxes; one without a partner counts 0."""
     malformed: int
     """Spans of the prediction that hold no box; each counts as a wrong box."""
 

@@ -122,6 +122,7 @@ class _Labelled:
         return 1.0 + sum(child.size() for child in self.children)
 
     def labelled(self, numbers: dict[tuple[str, int, int, str], int]) -> None:
+        """Numbers the nodes: equal ones alike, in the order in which they come."""
         self.label = numbers.setdefault(self.key, len(numbers))
         for child in self.children:
             child.labelled(numbers)
@@ -149,7 +150,9 @@ class _Costs(Config):
         self._table: list[list[float]] = table.tolist()
 
     def rename(self, node1: _Labelled, node2: _Labelled) -> float:
+        """What changing one node into the other costs, 0 to 1 (apted asks)."""
         return self._table[node1.label][node2.label]
 
     def children(self, node: _Labelled) -> list[_Labelled]:
+        """The nodes below (apted asks)."""
         return node.children
