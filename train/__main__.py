@@ -50,9 +50,9 @@ def _train(config: TrainConfig) -> int:
     # DeepSpeed takes seconds to import: after what can be refused has been refused.
     from train.agreement import DisagreementError
     from train.data.damage import DamagedDataError
-    from train.guard import BrokenStepError
     from train.loop import train
     from train.saver import CheckpointError
+    from train.step_report import BrokenStepError
 
     try:
         return train(prepared)

@@ -21,7 +21,7 @@ from torch import Tensor
 from train.clock import StepClock
 from train.config import OptimizerSettings, World
 from train.data.micro_batch import MicroBatch
-from train.guard import StageReport, StepReport
+from train.gradient_norms import PartNorms
 from train.optimizer import (
     MOMENTS,
     build_adamw,
@@ -40,6 +40,7 @@ from train.pipeline_engine import (
     stop_processes,
 )
 from train.pipeline_layers import DecoderLayerStage, LossStage, StageLayer
+from train.step_report import StageReport, StepReport
 
 # Below `pipeline_engine`, which prepares the environment that DeepSpeed is imported in.
 from deepspeed.runtime.config import DeepSpeedConfig  # isort: skip
@@ -71,6 +72,8 @@ class StepResult:
     """Over all stages, before clipping."""
     learning_rate: float
     stage_gradient_norms: tuple[float, ...]
+    part_gradient_norms: dict[str, float]
+    """By part of the model, see `train.gradient_norms`."""
     seconds: float
     left_out: bool
     """The optimizer did not take this step."""
@@ -96,8 +99,8 @@ class TrainingEngine:
         self._step = 0
         self._report: StepReport | None = None
         self._left_out = False
-        self.may_update: Callable[[int, float, float], bool] = lambda step, loss, norm: True
-        """Asked before the optimizer with the step (counted from 1), its loss and its gradient norm, on every rank."""
+        self.may_update: Callable[[int, StepReport], bool] = lambda step, report: True
+        """Asked before the optimizer with the step (counted from 1) and what is known of it, on every rank."""
         self.gradient_observers: list[Callable[[TrainingEngine], None]] = []
         """Called after gradients are reduced and before the optimizer, e.g. by tests."""
         with quiet():
@@ -106,12 +109,9 @@ class TrainingEngine:
             trainable = [p for p in self._module.parameters() if p.requires_grad]
             for parameter in trainable:
                 parameter.model_parallel = True
+            named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
             optimizer = build_adamw(
-                parameter_groups(
-                    ((n, p) for n, p in self.named_parameters() if p.requires_grad),
-                    list(self._module.anchors),
-                    settings,
-                ),
+                parameter_groups(named, list(self._module.anchors), settings),
                 settings,
                 fused=torch.cuda.is_available(),
             )
@@ -126,6 +126,7 @@ class TrainingEngine:
                 config=options,
                 config_class=DeepSpeedConfig(options, mpu),
             )
+        self._part_norms = PartNorms(named, settings.part_learning_rates, self.device)
         self._engine.before_optimizer = self._before_optimizer
         self._engine.clock = self.clock = StepClock(self.device)
         self._start_moments()
@@ -156,6 +157,7 @@ class TrainingEngine:
             gradient_norm=self._report.norm,
             learning_rate=learning_rate,
             stage_gradient_norms=self._report.stage_norms,
+            part_gradient_norms=dict(zip(self._part_norms.names, self._report.part_norms, strict=True)),
             seconds=time.perf_counter() - started,
             left_out=self._left_out,
         )
@@ -167,16 +169,10 @@ class TrainingEngine:
         return float(loss)
 
     def _before_optimizer(self) -> bool:
-        mine = torch.zeros(3, dtype=torch.float64, device=self._engine.device)
-        # vector_norm makes no copy of a gradient that may be gigabytes
-        for gradient in self._local_gradients():
-            mine[0] += torch.linalg.vector_norm(gradient, dtype=torch.float32).double().square()
+        squares = self._part_norms.squares(self._local_gradients())
         if self._engine.using_bf16_optimizer:
-            mine[0] /= self.world.data_parallel_size  # there every replica holds the whole gradient
-        if self._engine.is_last_stage():
-            mine[1] = self._engine.total_loss.double()
-        broken = ~torch.stack(self._engine.output_sums).isfinite()
-        mine[2] = torch.where(broken.any(), broken.int().argmax(), -1)
+            squares /= self.world.data_parallel_size  # there every replica holds the whole gradient
+        mine = torch.cat([self._losses(), squares])
         # Gathered, not reduced: every rank adds up the same numbers in the same order, and judges by the same sum.
         rows = [torch.empty_like(mine) for _ in range(self.world.size)]
         dist.all_gather(rows, mine)
@@ -186,15 +182,32 @@ class TrainingEngine:
         self._report = report
         for observer in self.gradient_observers:
             observer(self)
-        self._left_out = not self.may_update(self._step + 1, report.loss, report.norm)
+        self._left_out = not self.may_update(self._step + 1, report)
         return not self._left_out
 
-    def _local_gradients(self) -> list[Tensor]:
-        """Reduced gradients of this process: its partition (fp32) or the whole stage (bf16)."""
+    def _losses(self) -> Tensor:
+        """float64 [4]: the fields of `StageReport` before the norms."""
+        sums = torch.stack(self._engine.output_sums)
+        broken = ~sums.isfinite()
+        first = torch.where(broken.any(), broken.int().argmax(), -1).double()
+        none = torch.zeros_like(first)
+        if not self._engine.is_last_stage():
+            return torch.stack([none, first, none - 1, none])
+        # What the last stage left there are its micro-batches' shares of the loss.
+        largest, place = sums.double().max(0)
+        return torch.stack([self._engine.total_loss.double().reshape(()), first, place.double(), largest])
+
+    def _local_gradients(self) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Reduced gradients of this process, fp32: its partition of them (fp32) or those of the whole stage (bf16)."""
         optimizer = self._engine.optimizer
         if self._engine.using_bf16_optimizer:
-            return list(optimizer.fp32_groups_gradients_flat)
-        return [gradient for group in optimizer.averaged_gradients.values() for gradient in group]
+            for parameters, whole in zip(optimizer.bf16_groups, optimizer.fp32_groups_gradients, strict=True):
+                yield from zip(parameters, whole, strict=True)
+            return
+        for number, group in optimizer.averaged_gradients.items():
+            # As DeepSpeed's own norm reads them: padding is marked where it lies between pieces, and last otherwise.
+            pieces = (piece for piece in group if not getattr(piece, "_zero_padding", False))
+            yield from zip(optimizer.params_in_partition[number], pieces, strict=False)
 
     # ---- who this process is
 

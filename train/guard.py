@@ -1,6 +1,6 @@
 """The guard before the optimizer: steps that must not be taken, and the record of those that were left out.
 
-    not finite      the loss or a gradient is NaN or infinite: the run ends, always
+    not finite      the loss or a gradient is NaN or infinite: the run ends, always (`StepReport.check_finite`)
     spike           the loss or the gradient norm is above `guard.spike_factor` times its running median
     skip_steps      ranges of steps that the user names; their data is passed over without being computed
 
@@ -13,7 +13,6 @@ What is special here:
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,110 +20,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from train.run_settings import SKIP, STOP, GuardSettings
-
-
-class BrokenStepError(RuntimeError):
-    """A step that must not change the parameters. The message is one sentence for the user."""
-
-
-class NonFiniteError(BrokenStepError):
-    """A loss or gradient is NaN or infinite; parameters and optimizer are as before the step.
-
-    Args:
-        micro_batches: (data-parallel rank, micro-batch) in which it was seen first, as far as known.
-    """
-
-    def __init__(
-        self, step: int, what: str, micro_batches: Sequence[tuple[int, int]] = (), samples: str = ""
-    ) -> None:
-        super().__init__(
-            f"step {step}: {what}{samples}; nothing was changed by this step, and the last checkpoint is good: lower "
-            f"optimizer.learning_rate, or leave the step out with skip_steps=[[{step},{step}]]."
-        )
-        self.step = step
-        self.what = what
-        self.micro_batches = tuple(micro_batches)
-
-    def with_samples(self, samples: str) -> NonFiniteError:
-        """The same with the samples named."""
-        return NonFiniteError(self.step, self.what, self.micro_batches, samples)
-
-
-class SpikeError(BrokenStepError):
-    """A spike, and the run was told to stop; parameters and optimizer are as before the step."""
+from train.step_report import SpikeError, StepReport
 
 
 @dataclass(frozen=True)
-class StageReport:
-    """What one process knows of a step before the optimizer."""
+class Notice:
+    """What the guard has to say of a step that did not end the run."""
 
-    squared_norm: float
-    """Of its share of its stage's gradients."""
-    loss: float
-    """Of its pipeline, on the last stage; 0 elsewhere."""
-    broken_micro_batch: int
-    """First micro-batch whose output was not finite, -1 for none."""
-
-    @classmethod
-    def of(cls, row: Sequence[float]) -> StageReport:
-        return cls(row[0], row[1], int(row[2]))
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What all processes know of a step before the optimizer, laid out stage by stage; the same on every rank."""
-
-    ranks: tuple[StageReport, ...]
-    stages: int
-
-    @property
-    def replicas(self) -> int:
-        return len(self.ranks) // self.stages
-
-    @property
-    def loss(self) -> float:
-        """Mean over the labelled tokens of the step."""
-        return sum(rank.loss for rank in self.ranks[-self.replicas :]) / self.replicas
-
-    @property
-    def stage_norms(self) -> tuple[float, ...]:
-        """Gradient norm of every stage."""
-        return tuple(math.sqrt(sum(rank.squared_norm for rank in stage)) for stage in self._by_stage())
-
-    @property
-    def norm(self) -> float:
-        """Gradient norm over all stages, before clipping."""
-        return math.hypot(*self.stage_norms)
-
-    def check_finite(self, step: int) -> None:
-        """Raises NonFiniteError, which says where it was seen first as far as that is known."""
-        broken = [
-            number
-            for number, stage in enumerate(self._by_stage())
-            if not all(math.isfinite(rank.squared_norm) for rank in stage)
-        ]
-        loss_is_fine = math.isfinite(self.loss)
-        if loss_is_fine and not broken:
-            return
-        what = "the loss is finite but a gradient is not" if loss_is_fine else "the loss is not finite"
-        micro_batches: list[tuple[int, int]] = []
-        for number, stage in enumerate(self._by_stage()):
-            found = [
-                (r, rank.broken_micro_batch) for r, rank in enumerate(stage) if rank.broken_micro_batch >= 0
-            ]
-            if found:
-                micro_batches = found
-                places = ", ".join(
-                    f"micro-batch {batch} of data-parallel rank {rank}" for rank, batch in found
-                )
-                what += f", first in the output of stage {number} ({places})"
-                break
-        if broken:
-            what += f"; gradients of stage {', '.join(map(str, broken))} are not finite"
-        raise NonFiniteError(step, what, micro_batches)
-
-    def _by_stage(self) -> list[tuple[StageReport, ...]]:
-        return [self.ranks[i : i + self.replicas] for i in range(0, len(self.ranks), self.replicas)]
+    step: int
+    what: str
+    """A sentence without its full stop."""
+    micro_batches: tuple[tuple[int, int], ...] | None
+    """(data-parallel rank, micro-batch) in which it was seen, none if not known; None: there is nothing to be seen."""
 
 
 class Guard:
@@ -140,48 +47,56 @@ class Guard:
         self._norms: deque[float] = deque(maxlen=settings.window)
         self.skipped: list[int] = []
         """Steps that changed nothing, in order."""
-        self.spikes: list[str] = []
-        """Sentences about spikes since the last `take_spikes`."""
+        self._notices: list[Notice] = []
+        self._announced: set[tuple[int, int]] = set()
 
     def passes_over(self, step: int) -> bool:
         """Whether the user wants this step left out, and if so, record it."""
-        if any(first <= step <= last for first, last in self._ranges):
-            self.skipped.append(step)
-            return True
-        return False
+        found = next((found for found in self._ranges if found[0] <= step <= found[1]), None)
+        if found is None:
+            return False
+        self.skipped.append(step)
+        if found not in self._announced:
+            self._announced.add(found)
+            whole = as_ranges(range(found[0], found[1] + 1))
+            self._notices.append(Notice(step, f"passing over step {whole}, as skip_steps says", None))
+        return True
 
-    def allows(self, step: int, loss: float, norm: float) -> bool:
+    def allows(self, step: int, report: StepReport) -> bool:
         """Whether the optimizer may take this step.
 
         Raises:
             SpikeError: it is a spike and `guard.action=stop`, or too many steps in a row were left out.
         """
         settings = self._settings
-        spike = self._spike(loss, norm)
+        spike, micro_batches = self._spike(report)
         if spike and settings.action == STOP:
             raise SpikeError(
-                f"step {step}: {spike}, and guard.action={STOP}; nothing was changed by this step: set guard.action="
-                f"{SKIP}, or leave it out with skip_steps=[[{step},{step}]]."
+                step,
+                spike,
+                f"nothing was changed by this step, for guard.action={STOP}: set guard.action={SKIP}, or leave it out "
+                f"with skip_steps=[[{step},{step}]].",
+                micro_batches,
             )
         if spike and settings.action == SKIP:
             self.skipped.append(step)
-            self.spikes.append(f"step {step} is left out: {spike}")
-            self._check_patience(step)
+            self._check_patience(step, micro_batches)
+            self._notices.append(Notice(step, f"step {step} is left out: {spike}", micro_batches))
             return False
         if spike:
-            self.spikes.append(f"step {step} is a spike: {spike}")
-        self._losses.append(loss)
-        self._norms.append(norm)
+            self._notices.append(Notice(step, f"step {step} is a spike: {spike}", micro_batches))
+        self._losses.append(report.loss)
+        self._norms.append(report.norm)
         return True
 
-    def take_spikes(self) -> list[str]:
-        """What was found since the last call, a sentence each."""
-        spikes, self.spikes = self.spikes, []
-        return spikes
+    def take_notices(self) -> list[Notice]:
+        """What was found since the last call."""
+        notices, self._notices = self._notices, []
+        return notices
 
     def state(self) -> dict[str, Any]:
         """JSON for the checkpoint."""
-        return {"losses": list(self._losses), "norms": list(self._norms), "skipped": self.skipped}
+        return {"losses": list(self._losses), "norms": list(self._norms), "skipped": list(self.skipped)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up what `state` gave."""
@@ -189,21 +104,48 @@ class Guard:
         self._norms.extend(state.get("norms", ()))
         self.skipped = list(state.get("skipped", ()))
 
-    def _spike(self, loss: float, norm: float) -> str:
-        """What is wrong with this step, or nothing."""
-        factor = self._settings.spike_factor
-        if not factor or len(self._losses) < self._settings.window:
-            return ""
-        for name, value, past in (("loss", loss, self._losses), ("gradient norm", norm, self._norms)):
-            median = statistics.median(past)
-            if value > factor * median:
-                return f"its {name} {value:.4g} is above {factor:g} × {median:.4g}, the median of {len(past)} steps"
-        return ""
+    def _spike(self, report: StepReport) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """What is wrong with this step, or nothing, and the micro-batches in which it was seen."""
+        factor, window = self._settings.spike_factor, self._settings.window
+        if not factor or len(self._losses) < window:
+            return "", ()
+        stage, largest = max(enumerate(report.stage_norms), key=lambda pair: pair[1])
+        above = f"is above {factor:g} ×"
+        median = statistics.median(self._losses)
+        if report.loss > factor * median:
+            replica, number = report.largest_micro_batch
+            what = (
+                f"its loss {report.loss:.4g} {above} {median:.4g}, the median of {window} steps, the largest share "
+                f"of it in micro-batch {number} of data-parallel rank {replica}; its gradient norm is "
+                f"{report.norm:.4g}, that of stage {stage} alone {largest:.4g}"
+            )
+            return what, (report.largest_micro_batch,)
+        median = statistics.median(self._norms)
+        if report.norm > factor * median:
+            what = (
+                f"its gradient norm {report.norm:.4g} {above} {median:.4g}, the median of {window} steps, that of "
+                f"stage {stage} alone is {largest:.4g}"
+            )
+            return what, ()  # gradients are those of all micro-batches together
+        return "", ()
 
-    def _check_patience(self, step: int) -> None:
+    def _check_patience(self, step: int, micro_batches: Sequence[tuple[int, int]]) -> None:
         longest = self._settings.longest
         if self.skipped[-longest:] == list(range(step - longest + 1, step + 1)):
             raise SpikeError(
-                f"step {step}: {longest} steps in a row were left out as spikes (guard.longest); this is no spike but "
-                "a new level: go back to an earlier checkpoint, or raise guard.spike_factor."
+                step,
+                f"{longest} steps in a row were left out as spikes (guard.longest), this is the last of them",
+                "this is no spike but a new level: go back to an earlier checkpoint, or raise guard.spike_factor.",
+                micro_batches,
             )
+
+
+def as_ranges(steps: Sequence[int]) -> str:
+    """Rising numbers for people: [4, 5, 6, 9] is `4-6, 9`."""
+    ranges: list[tuple[int, int]] = []
+    for step in steps:
+        if ranges and step == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], step)
+        else:
+            ranges.append((step, step))
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -10,7 +10,7 @@ import torch
 
 from data_engine.files import atomic_write_json
 from train.agreement import REFUSALS, Agreement
-from train.blame import with_samples
+from train.blame import samples_of, with_samples
 from train.checkpoint import remove_remains
 from train.checkpoint_state import load_checkpoint, shared_checkpoint
 from train.collective import decided_by_rank_0
@@ -18,7 +18,7 @@ from train.control import Control
 from train.data.damage import BLANK
 from train.deepspeed_engine import TrainingEngine, start_processes, stop_processes
 from train.evaluate import Evaluator
-from train.guard import Guard, NonFiniteError
+from train.guard import Guard, as_ranges
 from train.initialise import initialise, resolve, weight_source
 from train.meter import StepMeter
 from train.metrics import Log, RunLog, SilentLog
@@ -27,6 +27,7 @@ from train.prepare import Prepared
 from train.profiling import profiler
 from train.saver import Saver
 from train.stage_table import table_as_dict, table_as_text
+from train.step_report import BrokenStepError
 from train.watch import Watch, record_collectives
 
 
@@ -111,13 +112,15 @@ def _steps(
                 try:
                     rate = learning_rate(config.optimizer, step, config.steps)
                     meter.add(step, engine.train_step(batches, step, rate))
-                except NonFiniteError as error:
+                except BrokenStepError as error:
                     raise with_samples(error, prepared) from error
                 profile.end(step + 1)
             step += 1
             watch.enter("log", step)
-            for sentence in guard.take_spikes():
-                log.say(sentence)
+            for notice in guard.take_notices():
+                seen = notice.micro_batches
+                samples = "" if seen is None else samples_of(prepared, notice.step, notice.what, seen)
+                log.say(notice.what + samples)
             due = evaluator.is_due(step)
             if due or step % config.logging.every == 0 or step in (1, config.steps):
                 damaged = {"damaged_samples": agreement.damaged} if config.damage.policy == BLANK else {}
@@ -160,7 +163,8 @@ def _begin(prepared: Prepared, engine: TrainingEngine, guard: Guard, started: fl
         guard.restore(checkpoint.manifest.get("guard", {}))
         if prepared.loader:
             prepared.loader.check_state(checkpoint.manifest["loader"])
-        log.say(f"going on from checkpoint step_{step} of {config.steps} steps")
+        left_out = f", without step {as_ranges(guard.skipped)}" if guard.skipped else ""
+        log.say(f"going on from checkpoint step_{step} of {config.steps} steps{left_out}")
     elif config.init:
         found = decided_by_rank_0(engine, lambda: str(resolve(config.init, log.say)))
         source = weight_source(Path(found), prepared.shapes)

@@ -45,10 +45,11 @@ class StepMeter:
     def report(self, step: int) -> dict[str, Any]:
         """Metrics after `step` steps.
 
-        `loss`, `gradient_norm`, `stage_gradient_norms` and `learning_rate` are of the last step that was computed,
-        everything else of all steps since the report before: `loss_mean`, `task_loss`, `mode_loss` (means over
-        labelled tokens), `seconds` (per step), `tokens_per_second`, where the time went (see `_time_split`),
-        `skipped_steps` (those that changed nothing). Only the step, the time and those when none was computed.
+        `loss`, `gradient_norm`, `stage_gradient_norms`, `part_gradient_norms` (by part of the model) and
+        `learning_rate` are of the last step that was computed, everything else of all steps since the report before:
+        `loss_mean`, `task_loss`, `mode_loss` (means over labelled tokens), `seconds` (per step), `tokens_per_second`,
+        where the time went (see `_time_split`), `skipped_steps` (those that changed nothing). Only the step, the time
+        and those when none was computed.
         """
         now = time.perf_counter()
         elapsed, results = now - self._since, self._results
@@ -67,6 +68,7 @@ class StepMeter:
             "learning_rate": last.learning_rate,
             "gradient_norm": last.gradient_norm,
             "stage_gradient_norms": list(last.stage_gradient_norms),
+            "part_gradient_norms": last.part_gradient_norms,
         }
         metrics |= self._data(sorted(results), elapsed)
         metrics |= self._time_split(len(results), elapsed)

@@ -39,12 +39,16 @@ def optimizer_groups(settings: OptimizerSettings) -> list[Group]:
     return [Group(part, decayed) for part in ("", *settings.part_learning_rates) for decayed in (True, False)]
 
 
+def part_of(name: str, parts: Iterable[str]) -> str:
+    """The longest of these prefixes that fits a parameter's checkpoint name; empty: none does."""
+    return max((part for part in parts if is_below(name, [part])), key=len, default="")
+
+
 def group_of(name: str, parameter: nn.Parameter, parts: Iterable[str] = ()) -> Group:
     """Where a parameter belongs: to the longest prefix that fits its name, and to the decayed if it is a matrix or a
     kernel; vectors, norms, biases and tables of positions or tokens are not decayed."""
-    fitting = [part for part in parts if is_below(name, [part])]
     table = any(word in _TABLES for word in name.split("."))
-    return Group(max(fitting, key=len, default=""), parameter.ndim >= 2 and not table)
+    return Group(part_of(name, parts), parameter.ndim >= 2 and not table)
 
 
 def parameter_groups(

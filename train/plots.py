@@ -42,11 +42,11 @@ def draw_training(metrics: Path, target: Path) -> None:
     loss, rate, norm, speed = panels.flat
     _curve(loss, rows, lambda row: row["loss"], "all", "black")
     for task in sorted({task for row in rows for task in row.get("task_loss", {})}):
-        _curve(loss, rows, partial(_task_loss, task), task)
+        _curve(loss, rows, partial(_of, "task_loss", task), task)
     _curve(rate, rows, lambda row: row.get("learning_rate"))
     _curve(norm, rows, lambda row: row.get("gradient_norm"), "all", "black")
-    for stage in range(len(rows[-1].get("stage_gradient_norms", ()))):
-        _curve(norm, rows, partial(_stage_norm, stage), f"stage {stage}")
+    for part in sorted({part for row in rows for part in row.get("part_gradient_norms", {})}):
+        _curve(norm, rows, partial(_of, "part_gradient_norms", part), part.removeprefix("model."))
     norm.set_yscale("log")
     _curve(speed, rows, lambda row: row.get("tokens_per_second"))
     for panel in (loss, norm):
@@ -64,13 +64,8 @@ def draw_training(metrics: Path, target: Path) -> None:
     atomic_write_text(target, text.getvalue())
 
 
-def _task_loss(task: str, row: Row) -> float | None:
-    return row.get("task_loss", {}).get(task)
-
-
-def _stage_norm(stage: int, row: Row) -> float | None:
-    norms = row.get("stage_gradient_norms", ())
-    return norms[stage] if stage < len(norms) else None  # a run may go on under another cut
+def _of(table: str, name: str, row: Row) -> float | None:
+    return row.get(table, {}).get(name)
 
 
 def _curve(

@@ -7,6 +7,7 @@
     tokenizer/          the tokenizer's files, so that the run can be exported without anything else
     checkpoints/step_N/ see `train.checkpoint`
     latest              name of the newest checkpoint
+    broken_steps.jsonl  spikes and losses that were not finite, with their samples
     quarantine-*.jsonl  damaged samples that were left out, see `train.data.damage`
     control/            a file `stop`, `save` or `pin` in it asks the run to do so
     heartbeat/, stacks/ signs of life of every process, see `train.watch`
@@ -58,6 +59,7 @@ class RunDirectory:
         self.tokenizer = self.path / "tokenizer"
         self.checkpoints = self.path / "checkpoints"
         self.latest_file = self.path / "latest"
+        self.broken_steps_file = self.path / "broken_steps.jsonl"
         self.control = self.path / "control"
         self.plot_file = self.path / "report" / "training.svg"
         self.data_report_file = self.path / "report" / "data.json"

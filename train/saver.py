@@ -28,11 +28,12 @@ from train.checkpoint_writing import CheckpointError, CheckpointWriting, tensor_
 from train.collective import gather
 from train.control import Request
 from train.deepspeed_engine import TrainingEngine
-from train.guard import BrokenStepError, Guard
+from train.guard import Guard
 from train.host_room import HostRoom
 from train.metrics import Log
 from train.prepare import Prepared
 from train.run_settings import CONTINUE
+from train.step_report import BrokenStepError
 
 __all__ = ["CheckpointError", "Saver"]
 

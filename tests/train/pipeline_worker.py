@@ -114,7 +114,8 @@ def main(spec: dict) -> None:
     if world.rank == 0:
         report = {
             "evaluated": evaluated, "loss": result.loss, "gradient_norm": result.gradient_norm, "losses": losses,
-            "stage_gradient_norms": result.stage_gradient_norms, "experts": experts, "bounds": bounds,
+            "stage_gradient_norms": result.stage_gradient_norms, "part_gradient_norms": result.part_gradient_norms,
+            "experts": experts, "bounds": bounds,
             "sent": sent_by_rank,
         }  # fmt: skip
         (out / "report.json").write_text(json.dumps(report))

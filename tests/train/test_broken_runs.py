@@ -110,7 +110,7 @@ def test_nan_in_one_micro_batch_stops_all_before_the_optimizer(
     assert f"error: step 3: the loss is not finite, first in the output of {place}" in result.stderr
     assert result.stderr.count("error: step") == 1, "one rank says it, not all"
     assert "skip_steps=[[3,3]]" in result.stderr
-    record = json.loads((directory / "non_finite.json").read_text())
+    record = json.loads((directory / "broken_steps.jsonl").read_text())
     (samples,) = record["samples"].values()
     assert samples and all(sample.startswith("card/") for sample in samples)
     assert f"samples {samples[0]}" in result.stderr
@@ -134,7 +134,15 @@ def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
     assert launch(1, target).returncode == -signal.SIGKILL
     assert Checkpoint.open(guarded / "checkpoints/step_4").manifest["guard"]["skipped"] == [4]
     succeeded(launch(1, target))
-    assert "step 4 is left out: its loss" in (guarded / "log.txt").read_text()
+    log = (guarded / "log.txt").read_text()
+    assert (
+        "step 4 is left out: its loss" in log
+        and "micro-batch 0 of data-parallel rank 0; its gradient norm" in log
+    )
+    assert "going on from checkpoint step_4 of 6 steps, without step 4\n" in log
+    record = json.loads((guarded / "broken_steps.jsonl").read_text())
+    (samples,) = record["samples"].values()
+    assert record["step"] == 4 and f"; samples {samples[0]}" in log
     rows = metrics(guarded)
     assert rows[3]["skipped_steps"] == [4] and rows[3]["loss"] > 10 * rows[2]["loss"]
     assert all("skipped_steps" not in row for row in rows[:3] + rows[4:])
@@ -143,6 +151,7 @@ def test_a_spike_that_is_left_out_stays_out_and_is_as_if_the_user_had_named_it(
             1, ["-m", "train", *ALONE, guard[0], "skip_steps=[[4,4]]", f"run={named}", *material.arguments]
         )
     )
+    assert "passing over step 4, as skip_steps says\n" in (named / "log.txt").read_text()
     assert metrics(named)[3]["skipped_steps"] == [4] and "loss" not in metrics(named)[3]
     assert [row["loss"] for row in metrics(named)[4:]] == [row["loss"] for row in rows[4:]]
     one, other = weights(guarded, 6), weights(named, 6)

@@ -130,7 +130,8 @@ def test_kinds_that_share_a_number_are_shown_together() -> None:
 def test_plots_are_drawn_and_a_failure_to_draw_is_only_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = {"loss": 2.0, "task_loss": {"page": 2.5}, "stage_gradient_norms": [1.0, 2.0], "gradient_norm": 2.2}
+    norms = {"gradient_norm": 2.2, "part_gradient_norms": {"model.layers": 1.0, "lm_head": 2.0}}
+    row = {"loss": 2.0, "task_loss": {"page": 2.5}, **norms}
     log = log_of(tmp_path, 0, plots=True)
     log.step({"step": 1, "skipped_steps": [1]})
     for step in (2, 3):

@@ -49,6 +49,23 @@ def relative_difference(ours: Tensor, reference: Tensor) -> float:
     return difference / scale if scale else difference
 
 
+def norms_by_part(gradients: dict[str, Tensor]) -> dict[str, float]:
+    """Of the parts that train, those with rates of their own among them."""
+    parts = (
+        "model.vision_model",
+        "model.projector",
+        "model.embed_tokens",
+        "model.layers.1",
+        "model.layers",
+        "lm_head",
+    )
+    squares = dict.fromkeys((*parts, "other"), 0.0)
+    for name, gradient in gradients.items():
+        part = next((part for part in parts if name.startswith(f"{part}.")), "other")
+        squares[part] += float(gradient.double().square().sum())
+    return {part: square**0.5 for part, square in squares.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "stages", "cut", "kinds"),
@@ -90,6 +107,7 @@ def test_gradients_clipping_and_step_equal_one_process(
     assert run.report["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
     by_stage = torch.tensor(run.report["stage_gradient_norms"]).norm()
     assert float(by_stage) == pytest.approx(float(norm), rel=1e-5)
+    assert run.report["part_gradient_norms"] == pytest.approx(norms_by_part(reference.gradients), rel=1e-5)
 
     settings = config.optimizer
     assert float(norm) > 2 * settings.clip, "the step would not be clipped, and the test would show nothing"
@@ -121,6 +139,7 @@ def test_bf16_pipeline_is_near_fp32_and_clips_over_all_stages(tmp_path: Path) ->
     norm = torch.stack([gradient.norm() for gradient in reference.gradients.values()]).norm()
     assert run.report["loss"] == pytest.approx(reference.loss, rel=2e-3)
     assert run.report["gradient_norm"] == pytest.approx(float(norm), rel=3e-2)
+    assert run.report["part_gradient_norms"] == pytest.approx(norms_by_part(reference.gradients), rel=0.1)
 
 
 @pytest.mark.slow
@@ -141,6 +160,14 @@ def test_stage_1_model_trains_in_a_pipeline_when_a_micro_batch_has_no_image(tmp_
         )
     alone, pipeline = runs[1], runs[3]
     assert pipeline.report["losses"] == pytest.approx(alone.report["losses"], rel=1e-6)
+    norms = pipeline.report["part_gradient_norms"]
+    assert norms == pytest.approx(alone.report["part_gradient_norms"], rel=1e-5)
+    assert {
+        "model.sam_model",
+        "model.sam_model.net_2",
+        "model.vision_model",
+        "language_model",
+    } <= norms.keys()
     one, three = alone.tensors("gradients"), pipeline.tensors("gradients")
     assert one.keys() == three.keys()
     assert max(relative_difference(three[name], one[name]) for name in one) <= 1e-6

@@ -36,7 +36,9 @@ SMALL = [
     "mixture=[]", "optimizer.learning_rate=2e-3", "optimizer.warmup_steps=2", "checkpoint.keep_last=9",
 ]  # fmt: skip
 STAGE_2 = ["experiment=nano_stage2", *SMALL, "micro_batches=3", "steps=6", "checkpoint.every=3"]
-EXACT = ("step", "loss", "gradient_norm", "learning_rate", "stage_gradient_norms", "balance_loss")
+EXACT = (
+    "step", "loss", "gradient_norm", "learning_rate", "stage_gradient_norms", "part_gradient_norms", "balance_loss",
+)  # fmt: skip
 
 
 def metrics(run_directory: Path) -> list[dict]:
