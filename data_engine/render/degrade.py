@@ -86,7 +86,8 @@ class Degraded:
     """Each degradation with its measure, in the order in which they were applied."""
     legibility: tuple[float, float]
     motion: np.ndarray | None = None
-    """The homography [3, 3] that took every point of the picture to where it is now; None: nothing moved."""
+    """The homography [3, 3] that took every point (x, y) to where it is now, the upper left corner of the picture being
+    (0, 0); None: nothing moved."""
 
 
 def degrade(
@@ -218,7 +219,10 @@ def _perspective(pixels: np.ndarray, stream: Stream, amount: float) -> tuple[np.
     matrix = cv2.getPerspectiveTransform(source, target)
     border = tuple(float(value) for value in ground)
     seen = cv2.warpPerspective(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=border)
-    return matrix, seen
+    half = np.array(
+        [[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]
+    )  # OpenCV counts from the middle of a pixel
+    return half @ matrix @ np.linalg.inv(half), seen
 
 
 def _shadow(pixels: np.ndarray, stream: Stream, amount: float) -> np.ndarray:

@@ -54,7 +54,7 @@ class Photographs:
                     f"options.photographs={directory} is no directory: give one with PNG, JPEG or WebP files."
                 )
             found = [path for path in self._root.rglob("*") if path.suffix.lower() in SUFFIXES]
-            sizes = {path.relative_to(self._root).as_posix(): path.stat().st_size for path in found}
+            sizes = {path.relative_to(self._root).as_posix(): _size(path) for path in found}
         except OSError as error:
             raise ConfigError(f"options.photographs={directory} cannot be read: {error.strerror}.") from error
         if not sizes:
@@ -88,6 +88,14 @@ class Photographs:
             return path.read_bytes()
         except OSError as error:
             raise UnusableError(UNREADABLE) from error
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 of a file that cannot be looked at, which is told when its turn comes."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _decoded(data: bytes, width: int, height: int) -> np.ndarray:

@@ -254,7 +254,7 @@ def test_illegible_text_is_thrown_away_whatever_the_ground_looks_like() -> None:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """Three good pictures and four that cannot be used."""
+    """Three good pictures and five that cannot be used."""
     directory = tmp_path / "photographs"
     (directory / "more").mkdir(parents=True)
     rng = np.random.default_rng(2)
@@ -266,15 +266,17 @@ def photographs(tmp_path: Path) -> Path:
     (directory / "text.png").write_text("no picture")
     Image.new("RGB", (40, 300)).save(directory / "thin.png")
     (directory / "empty.jpg").touch()
+    (directory / "gone.jpg").symlink_to(directory / "nowhere.jpg")
     return directory
 
 
 def test_every_photograph_comes_once_and_bad_ones_are_counted(photographs: Path, tmp_path: Path) -> None:
     options = {"photographs": str(photographs), "size": 160, "languages": ["en"]}
-    outcome = make("scene_text", tmp_path / "out", samples=14, **options)
+    outcome = make("scene_text", tmp_path / "out", samples=16, **options)
     assert outcome.manifest["skipped"] == {
         "image is not a readable PNG, JPEG, WEBP": 4,
         "image ends before its end": 2,
+        "photograph that cannot be read": 2,
         "photograph with a side of less than 64 pixels": 2,
     }
     dataset = Dataset.open(tmp_path / "out")
