@@ -39,6 +39,18 @@ def sources(*rooms: str) -> list[Path]:
     return [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in rooms]
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def calls_and_imports(path: Path) -> tuple[ast.Call | ast.Import | ast.ImportFrom, ...]:
+    return tuple(
+        node for node in ast.walk(tree(path)) if isinstance(node, ast.Call | ast.Import | ast.ImportFrom)
+    )
+
+
 def check(*command: str) -> None:
     """Runs a tool of this environment; its output is the failure's message."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -92,7 +104,7 @@ def called(node: ast.Call) -> str:
 
 def calls() -> Iterator[tuple[str, ast.Call, str]]:
     for path in sources(*CODE):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in calls_and_imports(path):
             if isinstance(node, ast.Call):
                 yield called(node), node, f"{path.relative_to(ROOT)}:{node.lineno}"
 
@@ -117,12 +129,12 @@ def test_nothing_is_unpickled() -> None:
         if name.endswith(("np.load", "numpy.load")):
             assert keyword(node, "allow_pickle") is False, f"{place}: numpy.load needs allow_pickle=False"
     for path in sources(*CODE):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in calls_and_imports(path):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for module in modules:
                 assert module.split(".")[0] not in ("pickle", "cloudpickle", "dill", "shelve", "marshal"), (
-                    f"{path.relative_to(ROOT)}:{node.lineno} imports {module}"  # type: ignore[attr-defined]
+                    f"{path.relative_to(ROOT)}:{node.lineno} imports {module}"
                 )
 
 
@@ -146,7 +158,7 @@ def test_every_room_says_what_it_is() -> None:
     for room in ROOMS:
         assert ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text())), room
     for path in sources(*CODE):
-        module = ast.parse(path.read_text(encoding="utf-8"))
+        module = tree(path)
         assert ast.get_docstring(module) or not module.body, (
             f"{path.relative_to(ROOT)} does not say what it holds"
         )
