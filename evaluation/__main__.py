@@ -8,6 +8,7 @@ import sys
 from tqdm import tqdm
 
 from data_engine.command_line import help_text, run
+from data_engine.errors import DamagedSampleError
 from evaluation.config import Decoding, EvaluationConfig, ReadConfig
 from evaluation.processes import this_process
 from evaluation.summary import five_lines
@@ -81,5 +82,6 @@ if __name__ == "__main__":
         main,
         schema,
         description=DESCRIPTION,
+        expected=(DamagedSampleError,),
         details=lambda: f"Keys with read=:\n\n{help_text(ReadConfig)}",
     )

@@ -20,16 +20,18 @@ from PIL.Image import Image
 import model
 from data_engine.command_line import ConfigError
 from data_engine.files import sha256_of
+from data_engine.sample import Sample
 from evaluation.config import Decoding, EvaluationConfig
 from evaluation.parts import PredictionFile, join
-from evaluation.predictions import Prediction
+from evaluation.predictions import CONTEXT, Prediction
 from evaluation.processes import Process, own
 from evaluation.questions import Asked, Case, Samples, questions_of
 from model.deepseek_ocr import DeepseekOCR
 from model.generate import Generation, RepetitionBan, generate
 from model.sampling import Sampling
+from model.sequence import build_sequence
 from model.tokenizer import Tokenizer
-from model.views import open_image, resolution_mode, view_plan
+from model.views import ImageError, open_image, resolution_mode, view_plan
 
 Progress = Callable[[int, int], None]
 """Called with (answers done, answers wanted) after every batch."""
@@ -87,6 +89,11 @@ class Reader:
         """What predicts, as it stands beside the times: the name of the GPU, or "cpu"."""
         device = next(self.model.parameters()).device
         return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    @property
+    def context(self) -> int:
+        """Tokens that question and answer have together, at most."""
+        return self.model.config.language.max_position_embeddings
 
     @property
     def repetition_ban(self) -> RepetitionBan | None:
@@ -183,16 +190,35 @@ def _batches(asked: Sequence[Asked], size: int) -> Iterator[list[Asked]]:
 
 
 def _answer(reader: Reader, dataset: Samples, batch: Sequence[Asked]) -> list[Prediction]:
+    """Asks one batch. A question that is as long as the model's context is answered by saying so.
+
+    Raises:
+        ConfigError: the GPU's memory is too small for the batch, or an image cannot be decoded.
+    """
     started = time.perf_counter()
     samples = [dataset.read(ask.image_index) for ask in batch]
-    images = [[open_image(image) for image in sample.images] for sample in samples]
     mode = batch[0].question.mode
     resolution = resolution_mode(mode)
-    device = reader.device_name
-    answers = reader.answer([ask.question.prompt for ask in batch], images, mode)
+    layouts = [[view_plan(*size, resolution).layout() for size in sample.image_sizes] for sample in samples]
+    lengths = [
+        len(build_sequence(reader.tokenizer, ask.question.prompt, layout))
+        for ask, layout in zip(batch, layouts, strict=True)
+    ]
+    fitting = [i for i, length in enumerate(lengths) if length < reader.context]
+    images = [_images(samples[i], batch[i]) for i in fitting]
+    try:
+        prompts = [batch[i].question.prompt for i in fitting]
+        answers = reader.answer(prompts, images, mode) if fitting else []
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"the GPU's memory is too small for {len(batch)} samples in mode {mode}: give a smaller batch_size=; "
+            "the answers so far are kept."
+        ) from error
     seconds = (time.perf_counter() - started) / len(batch)
+    given = dict(zip(fitting, answers, strict=True))
     predictions = []
-    for ask, sample, answer in zip(batch, samples, answers, strict=True):
+    for i, ask in enumerate(batch):
+        answer = given.get(i, Generation("", (), CONTEXT, lengths[i]))
         predictions.append(
             Prediction(
                 dataset=ask.question.dataset,
@@ -203,13 +229,21 @@ def _answer(reader: Reader, dataset: Samples, batch: Sequence[Asked]) -> list[Pr
                 text=answer.text,
                 finish_reason=answer.finish_reason,
                 prompt_tokens=answer.prompt_tokens,
-                vision_tokens=sum(len(view_plan(*size, resolution).layout()) for size in sample.image_sizes),
+                vision_tokens=sum(len(layout) for layout in layouts[i]),
                 generated_tokens=len(answer.token_ids),
                 seconds=round(seconds, 4),
-                device=device,
+                device=reader.device_name,
             )
         )
     return predictions
+
+
+def _images(sample: Sample, ask: Asked) -> list[Image]:
+    try:
+        return [open_image(image) for image in sample.images]
+    except ImageError as error:
+        place = f"{ask.question.dataset}/{ask.question.image_key}"
+        raise ConfigError(f"an image of {place} cannot be used: {error}") from error
 
 
 def device_of(name: str, local_rank: int, gpus: int) -> torch.device:

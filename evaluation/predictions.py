@@ -17,6 +17,8 @@ from typing import Any
 from data_engine.command_line import ConfigError
 from data_engine.files import atomic_write_json
 
+CONTEXT = "context"
+"""Finish reason of a question that alone is as long as the model's context; it is not asked."""
 PREDICTIONS_FILE = "predictions.jsonl"
 SETTINGS_FILE = "predictions.settings.json"
 
@@ -38,7 +40,7 @@ class Prediction:
     text: str
     """What the model wrote, raw."""
     finish_reason: str
-    """"stop" (end of text) or "length" (cut off at max_new_tokens)."""
+    """"stop" (end of text), "length" (cut off at max_new_tokens) or "context" (not asked: longer than the context)."""
     prompt_tokens: int
     """Tokens of the question, vision placeholders included."""
     vision_tokens: int

@@ -17,6 +17,7 @@ from typing import Any
 from data_engine.command_line import ConfigError
 from evaluation.curves import loss_curves
 from evaluation.metrics.text import aligned_spans
+from evaluation.predictions import CONTEXT
 from evaluation.questions import Samples
 from evaluation.summary import five_lines, percent
 from evaluation.tables import all_tables
@@ -146,7 +147,12 @@ def _sample(sample: Mapping[str, Any], dataset: Samples) -> str:
 
 
 _FAULTS = {"repetition": "ends in a loop", "malformed": "malformed"}
-_FINISHES = {"length": "cut off", "missing": "no prediction", "duplicate": "several predictions"}
+_FINISHES = {
+    "length": "cut off",
+    CONTEXT: "longer than the context",
+    "missing": "no prediction",
+    "duplicate": "several predictions",
+}
 
 
 def sample_facts(sample: Mapping[str, Any]) -> list[str]:
@@ -154,7 +160,7 @@ def sample_facts(sample: Mapping[str, Any]) -> list[str]:
     facts = [f"{percent(sample['character_accuracy'])} of the characters", sample["mode"]]
     if sample["finish_reason"] in _FINISHES:
         facts.append(_FINISHES[sample["finish_reason"]])
-    if sample["finish_reason"] not in ("missing", "duplicate"):
+    if sample["finish_reason"] not in ("missing", "duplicate", CONTEXT):
         found = sample["contributions"]
         facts += [words for figure, words in _FAULTS.items() if found.get(figure, (0.0, 0.0))[0] > 0]
     return facts

@@ -19,11 +19,13 @@ from evaluation.metrics.text import (
     exact_match,
     mean_normalised_edit_distance,
 )
-from evaluation.predictions import Prediction, Question
+from evaluation.predictions import CONTEXT, Prediction, Question
 from evaluation.questions import Benchmark, Case
 from evaluation.score_sample import Job, Scored, score_jobs
 
-NOT_IN_SUMMARY = frozenset({"missing_keys", "duplicate_keys", "malformed_keys", "groups"})
+NOT_IN_SUMMARY = frozenset(
+    {"missing_keys", "duplicate_keys", "malformed_keys", "beyond_context_keys", "groups"}
+)
 MISSING_NAMED = 20  # keys of missing predictions that scores.json lists; the count is always exact
 
 
@@ -39,7 +41,7 @@ class SampleScore:
     truth: str
     prediction: str
     finish_reason: str
-    """As predicted, or "missing", or "duplicate"."""
+    """As predicted ("stop", "length", "context"), or "missing", or "duplicate"."""
     character_accuracy: float
     edit_distance: int
     contributions: dict[str, tuple[float, float]]
@@ -84,6 +86,9 @@ class DatasetScore:
     duplicate_keys: list[str]
     malformed_keys: list[str]
     """Samples whose answer is not of the form that its task needs."""
+    beyond_context: int
+    """Samples whose question alone is as long as the model's context, counted as wrong."""
+    beyond_context_keys: list[str]
     devices: list[str]
     """What predicted, where it was recorded."""
     figures: dict[str, dict[str, Any]]
@@ -136,7 +141,11 @@ def summarise(pairs: Sequence[_Pair], scoring: Scoring) -> DatasetScore:
     chance = [pair.scored.chance for pair in pairs if pair.scored.chance is not None]
     missing = [pair.case.key for pair in pairs if pair.prediction is None and not pair.duplicate]
     duplicate = [pair.case.key for pair in pairs if pair.duplicate]
-    answered = [pair.prediction for pair in pairs if pair.prediction is not None]
+    told = [pair for pair in pairs if pair.prediction is not None]
+    beyond = [p.case.key for p in told if p.prediction is not None and p.prediction.finish_reason == CONTEXT]
+    answered = [
+        p.prediction for p in told if p.prediction is not None and p.prediction.finish_reason != CONTEXT
+    ]
     malformed = [pair.case.key for pair in pairs if pair.scored.contributions.get("malformed", (0.0,))[0] > 0]
     return DatasetScore(
         samples=len(pairs),
@@ -154,6 +163,8 @@ def summarise(pairs: Sequence[_Pair], scoring: Scoring) -> DatasetScore:
         duplicates=len(duplicate),
         duplicate_keys=duplicate[:MISSING_NAMED],
         malformed_keys=malformed[:MISSING_NAMED],
+        beyond_context=len(beyond),
+        beyond_context_keys=beyond[:MISSING_NAMED],
         devices=sorted({p.device for p in answered if p.device}),
         figures=_figures(pairs, scoring),
         groups=_groups(pairs, scoring),

@@ -12,7 +12,7 @@ from evaluation.figures import FIGURES, Contribution
 from evaluation.metrics.health import PAPER_PAGES_PER_DAY, SECONDS_PER_DAY, ends_in_a_loop
 from evaluation.metrics.text import TextScore, score_text
 from evaluation.postprocess import VERSIONS
-from evaluation.predictions import Prediction
+from evaluation.predictions import CONTEXT, Prediction
 from evaluation.questions import Benchmark
 from evaluation.tasks import field_figures, word_figures
 
@@ -81,7 +81,7 @@ def score_job(job: Job, version: str) -> Scored:
         contributions |= field_figures(job.task, raw, job.truth)
     else:
         contributions |= page_figures(text, job.benchmark.page)
-    if job.prediction is None:
+    if job.prediction is None or job.prediction.finish_reason == CONTEXT:
         contributions = {name: _worst(name, part) for name, part in contributions.items()}
     contributions |= _tokens(job.benchmark)
     return Scored(
@@ -95,7 +95,7 @@ def score_job(job: Job, version: str) -> Scored:
 
 
 def _worst(name: str, contribution: Contribution) -> Contribution:
-    """What a missing answer contributes: nothing right, everything wrong, also where the truth is empty."""
+    """What an answer that is missing contributes: nothing right, everything wrong, also where the truth is empty."""
     return (contribution[1] if FIGURES[name].lower_is_better else 0.0, contribution[1])
 
 
@@ -109,7 +109,7 @@ def _tokens(benchmark: Benchmark) -> dict[str, Contribution]:
 
 
 def _health(job: Job, raw: str) -> dict[str, Contribution]:
-    if job.prediction is None:
+    if job.prediction is None or job.prediction.finish_reason == CONTEXT:
         return {}
     health = {
         "repetition": (float(ends_in_a_loop(raw, job.truth)), 1.0),

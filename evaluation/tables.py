@@ -74,6 +74,7 @@ def _figure_table(name: str, score: Mapping[str, Any]) -> Table:
         for count, keys, what in (
             ("missing", "missing_keys", "without a prediction"),
             ("duplicates", "duplicate_keys", "with several predictions"),
+            ("beyond_context", "beyond_context_keys", "longer than the context"),
         )
         if score[count]
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import runpy
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from data_engine.command_line import ConfigError, compose
 from data_engine.dataset import open_datasets
@@ -19,10 +20,8 @@ from evaluation.config import EvaluationConfig, ReadConfig
 from evaluation.predictions import read_predictions
 from evaluation.questions import Modes, cases_of
 from evaluation.read import read_page
-from model.views import open_image
+from model.views import ImageError, open_image
 from tests.evaluation.conftest import MODE, make_dataset, png
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def quiet(_done: int, _wanted: int) -> None:
@@ -40,15 +39,20 @@ def configured(checkpoint: Path, heldout: Path, out: Path, *more: str) -> Evalua
     return compose(EvaluationConfig, [*arguments, f"modes.default={MODE}", *more])
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "evaluation", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=environment,
-    )
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`python -m evaluation ARGUMENTS` in this process, which has loaded torch already: status, output, errors."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evaluation", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("evaluation", run_name="__main__")
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,55 @@ def test_missing_predictions_are_named_and_count_as_empty(
     assert "no prediction" in (tmp_path / "index.html").read_text()
 
 
+@pytest.mark.slow
+def test_questions_beyond_the_context_are_not_asked_and_count_as_wrong(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_dataset(tmp_path / "data" / "figure", "figure", 5, seed=3)  # two prompts, of different lengths
+    lengths = {
+        "Free OCR.": 7 + 1 + 10,
+        "Parse the figure.": 7 + 1 + 18,
+    }  # image, beginning, newline and letters
+    monkeypatch.setattr(predict.Reader, "context", 20)
+    summary = evaluate(configured(checkpoint, tmp_path / "data", tmp_path / "out"), quiet)
+    told = read_predictions(tmp_path / "out" / "predictions.jsonl")
+    for prediction in told:
+        wanted = next(length for prompt, length in lengths.items() if prompt in prediction.prompt)
+        assert prediction.prompt_tokens == wanted
+        assert (prediction.finish_reason == "context") == (wanted >= 20)
+        assert prediction.finish_reason != "context" or prediction.generated_tokens == 0
+    assert summary["datasets"]["figure"]["beyond_context"] == 2
+    figures = summary["datasets"]["figure"]["figures"]
+    assert (figures["truncation"]["samples"], figures["exact_match"]["samples"]) == (3, 5)
+    tables = (tmp_path / "out" / "tables.md").read_text()
+    assert "2 longer than the context (figure-0000, figure-0003)" in tables
+    assert "longer than the context" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_image_that_cannot_be_decoded_is_named(
+    checkpoint: Path, heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def undecodable(_data: bytes) -> None:
+        raise ImageError("image is truncated.")
+
+    monkeypatch.setattr(predict, "open_image", undecodable)
+    with pytest.raises(ConfigError, match="an image of card/card-0000 cannot be used: image is truncated"):
+        evaluate(configured(checkpoint, heldout, tmp_path / "out"), quiet)
+
+
+def test_a_gpu_that_is_too_small_is_one_sentence(
+    checkpoint: Path, heldout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(predict.Reader, "answer", too_much)
+    with pytest.raises(
+        ConfigError, match="too small for 4 samples in mode nano_tiny: give a smaller batch_size="
+    ):
+        evaluate(configured(checkpoint, heldout, tmp_path / "out"), quiet)
+
+
 def test_modes_recorded_in_the_checkpoint_are_used(checkpoint: Path, heldout: Path, tmp_path: Path) -> None:
     copy = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, copy)
@@ -181,17 +234,19 @@ def test_modes_recorded_in_the_checkpoint_are_used(checkpoint: Path, heldout: Pa
     assert seen == {"card": "nano_tiny", "figure": "nano_small"}
 
 
-def test_reading_one_page_prints_its_text(checkpoint: Path, tmp_path: Path) -> None:
+def test_reading_one_page_prints_its_text(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.png"
     page.write_bytes(png("2718"))
-    result = command(f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}", "max_new_tokens=3")
-    assert (result.returncode, result.stderr) == (0, "")
+    status, output, errors = command(
+        f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}", "max_new_tokens=3"
+    )
+    assert (status, errors) == (0, "")
     config = compose(
         ReadConfig, [f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}", "max_new_tokens=3"]
     )
     pieces: list[str] = []
-    assert result.stdout == read_page(config, pieces.append) + "\n"
-    assert result.stdout == "".join(pieces) + "\n"
+    assert output == read_page(config, pieces.append) + "\n"
+    assert output == "".join(pieces) + "\n"
 
 
 def without_times(path: Path) -> object:
@@ -259,11 +314,13 @@ def test_missing_and_empty_directories_are_refused(
     assert not out.exists()
 
 
-def test_a_refusal_is_one_sentence_without_a_traceback(heldout: Path, tmp_path: Path) -> None:
-    result = command(f"checkpoint={tmp_path}", f"data={heldout}", f"out={tmp_path / 'out'}")
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
+def test_a_refusal_is_one_sentence_without_a_traceback(
+    command: Command, heldout: Path, tmp_path: Path
+) -> None:
+    status, _, errors = command(f"checkpoint={tmp_path}", f"data={heldout}", f"out={tmp_path / 'out'}")
+    assert status == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -331,8 +388,8 @@ def test_a_page_that_is_none_is_refused(
         read_page(compose(ReadConfig, [f"read={page}", f"checkpoint={checkpoint}", f"mode={MODE}"]), print)
 
 
-def test_help_lists_every_key_of_both_commands() -> None:
-    result = command("--help")
-    assert result.returncode == 0
+def test_help_lists_every_key_of_both_commands(command: Command) -> None:
+    status, output, _ = command("--help")
+    assert status == 0
     for key in ("checkpoint", "max_new_tokens", "headline", "report_samples", "prompt"):
-        assert f"  {key}  (" in result.stdout
+        assert f"  {key}  (" in output
