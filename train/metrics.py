@@ -21,6 +21,7 @@ from tqdm import tqdm
 from data_engine.files import atomic_write_text
 from train.config import TrainConfig
 from train.deepspeed_engine import TrainingEngine
+from train.guard import as_ranges
 from train.plots import draw_training, read_metrics
 from train.run_directory import RunDirectory
 from train.tracking import NoTracker, Tracker, WandbTracker
@@ -123,7 +124,7 @@ def _as_line(metrics: Mapping[str, Any]) -> str:
             parts.append(text.format(metrics[key]))
     parts += [f"{task} {loss:.3f}" for task, loss in metrics.get("task_loss", {}).items()]
     if "skipped_steps" in metrics:
-        parts.append(f"left out {metrics['skipped_steps']}")
+        parts.append(f"left out {as_ranges(metrics['skipped_steps'])}")
     return "  ".join(parts)
 
 

@@ -32,11 +32,11 @@ def test_a_resumed_run_logs_no_step_twice(tmp_path: Path) -> None:
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 5, "lo')  # killed while writing
     log = log_of(tmp_path, 2)
-    log.step({"step": 3, "loss": 30.0})
+    log.step({"step": 3, "loss": 30.0, "skipped_steps": [1, 2, 3]})
     log.close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["loss"]) for row in rows] == [(1, 1.0), (2, 2.0), (3, 30.0)]
-    assert "step 3  loss 30.0000" in (tmp_path / "log.txt").read_text()
+    assert "step 3  loss 30.0000  left out 1-3\n" in (tmp_path / "log.txt").read_text()
 
 
 def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str) -> None:
