@@ -80,17 +80,14 @@ def bounds(quad: Quad) -> Box:
 
 
 def meet(first: Quad, second: Quad) -> bool:
-    """Whether two convex quadrilaterals share a point: no side of either has the other one wholly beyond it."""
+    """Whether two convex quadrilaterals, clockwise both, share a point: no side of either has the other beyond it."""
     (left, top, right, bottom), (x0, y0, x1, y1) = bounds(first), bounds(second)
     if left > x1 or x0 > right or top > y1 or y0 > bottom:
         return False
     for one, other in ((first, second), (second, first)):
-        for place in range(4):
-            (x, y), (next_x, next_y) = one[place], one[(place + 1) % 4]
-            normal_x, normal_y = next_y - y, x - next_x
-            own = [(px - x) * normal_x + (py - y) * normal_y for px, py in one]
-            theirs = [(px - x) * normal_x + (py - y) * normal_y for px, py in other]
-            if max(own) < min(theirs) or max(theirs) < min(own):
+        for (x, y), (next_x, next_y) in zip(one, (*one[1:], one[0]), strict=True):
+            along_x, along_y = next_x - x, next_y - y
+            if all(along_x * (py - y) < along_y * (px - x) for px, py in other):
                 return False
     return True
 
