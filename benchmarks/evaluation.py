@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from evaluation.metrics.charts import score_chart
+from evaluation.metrics.charts_compat import score_chart_compat
 from evaluation.metrics.chemistry import score_molecule
 from evaluation.metrics.geometry import score_figure
 from evaluation.metrics.teds import score_table
@@ -128,6 +129,8 @@ def main(arguments: list[str]) -> None:
         len(others),
     )
     timed(f"{tables} charts: SCRM and RMS alone, 1 process", each(score_chart, read), tables)
+    name = f"{tables} charts: SCRM and RMS of the public scripts, 1 process"
+    timed(name, each(score_chart_compat, read), tables)
     smiles = [("CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CC(C)Cc1ccc(cc1)[C@H](C)C(=O)O")] * tables
     timed(f"{tables} molecules, 1 process", each(score_molecule, smiles), tables)
     lines = [f"({i}, 0) -- ({i}, 4) -- ({i}, 7)" for i in range(8)]

@@ -72,11 +72,7 @@ def anything_answered(directory: Path) -> bool:
 
 def read_answers(directory: Path) -> dict[Question, Prediction]:
     """Question to its first answer in the joined file, else in the parts. ConfigError names a wrong line."""
-    answers: dict[Question, Prediction] = {}
-    for path in (directory / PREDICTIONS_FILE, *_parts(directory)):
-        for prediction in read_predictions(path):
-            answers.setdefault(prediction.question, prediction)
-    return answers
+    return _first_answers((directory / PREDICTIONS_FILE, *_parts(directory)))
 
 
 def join(directory: Path, order: Sequence[Question]) -> bool:
@@ -93,13 +89,21 @@ def join(directory: Path, order: Sequence[Question]) -> bool:
         # Repeated lines in a file that people have edited stay: scoring names them.
         joined = read_predictions(path)
         known = {prediction.question for prediction in joined}
-        joined += [answer for question, answer in read_answers(directory).items() if question not in known]
+        joined += [answer for question, answer in _first_answers(parts).items() if question not in known]
         places = {question: place for place, question in enumerate(order)}
         joined.sort(key=lambda prediction: places.get(prediction.question, -1))
         atomic_write_bytes(path, b"".join(map(_line, joined)))
         for part in parts:
             part.unlink()
         return True
+
+
+def _first_answers(paths: Iterable[Path]) -> dict[Question, Prediction]:
+    answers: dict[Question, Prediction] = {}
+    for path in paths:
+        for prediction in read_predictions(path):
+            answers.setdefault(prediction.question, prediction)
+    return answers
 
 
 def _parts(directory: Path) -> list[Path]:

@@ -176,10 +176,8 @@ def test_questions_beyond_the_context_are_not_asked_and_count_as_wrong(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_dataset(tmp_path / "data" / "figure", "figure", 5, seed=3)  # two prompts, of different lengths
-    lengths = {
-        "Free OCR.": 7 + 1 + 10,
-        "Parse the figure.": 7 + 1 + 18,
-    }  # image, beginning, newline and letters
+    # The image, the beginning of the text, a newline and the letters.
+    lengths = {"Free OCR.": 7 + 1 + 10, "Parse the figure.": 7 + 1 + 18}
     monkeypatch.setattr(predict.Reader, "context", 20)
     summary = evaluate(configured(checkpoint, tmp_path / "data", tmp_path / "out"), quiet)
     told = read_predictions(tmp_path / "out" / "predictions.jsonl")

@@ -118,6 +118,12 @@ def test_duplicate_rows_are_wrong_points() -> None:
     assert score.rms.f1 == pytest.approx(0.8)
 
 
+def test_a_chart_of_other_things_is_wrong() -> None:
+    score = score_chart(html([["", "Height"], ["Everest", "8849"]]), CHART)
+    assert (score.rms.f1, score.malformed) == (0.0, False)
+    assert score.scrm == {"strict": 0.0, "slight": 0.0, "high": 0.0}
+
+
 def test_charts_that_are_none_are_wrong() -> None:
     for text in ("", "The chart shows apples.", "<table>"):
         score = score_chart(text, CHART)

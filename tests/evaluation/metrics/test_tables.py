@@ -88,6 +88,10 @@ def test_known_similarities() -> None:
     assert score_table(html([["x", "b"], ["c", "d"]]), truth).teds == pytest.approx(1 - 1 / 7)
     assert score_table(html([["x", "b"], ["c", "d"]]), truth).structure == 1.0
     assert score_table(html([["a", "b"]]), truth).teds == pytest.approx(1 - 3 / 7)
+    disjoint, transposed = html([["w", "x"], ["y", "z"]]), html([["a", "c"], ["b", "d"]])
+    assert score_table(disjoint, truth).teds == pytest.approx(1 - 4 / 7)
+    assert score_table(transposed, truth).teds == pytest.approx(1 - 2 / 7)
+    assert score_table(disjoint, truth).structure == score_table(transposed, truth).structure == 1.0
     # A duplicate row is three nodes too many, of ten.
     assert score_table(html([["a", "b"], ["c", "d"], ["c", "d"]]), truth).teds == pytest.approx(1 - 3 / 10)
     spanning = "<table><tr><td colspan=2>a</td></tr><tr><td>c</td><td>d</td></tr></table>"
