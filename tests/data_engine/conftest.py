@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import runpy
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -49,6 +53,27 @@ def make(kind: str, directory: Path, workers: int = 1, **values: Any) -> Outcome
         close_renderer()
 
 
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def data_engine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`python -m data_engine` with some arguments, in this process: starting another one takes seconds."""
+
+    def command(*arguments: str) -> CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["data_engine", *arguments])
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_module("data_engine", run_name="__main__")
+        finally:
+            close_renderer()
+        printed = capsys.readouterr()
+        return CompletedProcess(arguments, int(ended.value.code or 0), printed.out, printed.err)
+
+    return command
+
+
 @pytest.fixture(scope="session")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Twelve cards in three shards. Tests that damage something copy the directory."""
@@ -60,7 +85,6 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture
 def damaged(cards: Dataset, tmp_path: Path) -> Callable[[], Path]:
     """A copy of the cards that a test may damage."""
-    import shutil
 
     def copy() -> Path:
         return Path(shutil.copytree(cards.directory, tmp_path / "copy"))

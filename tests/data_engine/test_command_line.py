@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import pytest
 
 from data_engine import command_line
 from data_engine.command_line import ConfigError, compose, help_text, run
+from tests.data_engine.conftest import Command
 
 
 @dataclass
@@ -138,11 +137,6 @@ def test_run_turns_refusals_into_a_line_and_status_2(capsys: pytest.CaptureFixtu
         assert capsys.readouterr().err.startswith(f"error: {sentence}")
 
 
-def data_engine(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "data_engine", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -168,13 +162,13 @@ def data_engine(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["kind=card", "out=/dev/null/x"], "out=/dev/null/x cannot be made a directory: Not a directory."),
     ],
 )
-def test_the_command_refuses_in_one_line(arguments: list[str], sentence: str) -> None:
+def test_the_command_refuses_in_one_line(data_engine: Command, arguments: list[str], sentence: str) -> None:
     result = data_engine(*arguments)
     assert result.returncode == 2
     assert result.stderr == f"error: {sentence}\n"
 
 
-def test_help_lists_the_options_of_every_kind() -> None:
+def test_help_lists_the_options_of_every_kind(data_engine: Command) -> None:
     from data_engine.kinds import KINDS
 
     result = data_engine("--help")
@@ -195,7 +189,7 @@ def test_a_key_may_be_a_word_that_python_keeps_for_itself() -> None:
         compose(schema_of([]), ["imprt=x"])
 
 
-def test_own_data_go_in_by_one_command(tmp_path: Path) -> None:
+def test_own_data_go_in_by_one_command(data_engine: Command, tmp_path: Path) -> None:
     source = tmp_path / "texts.jsonl"
     source.write_text('{"text": "one"}\n{"text": "two"}\n{\n')
     result = data_engine(f"import={source}", f"out={tmp_path / 'out'}")

@@ -1,4 +1,4 @@
-"""Labels that must not change, tables as another parser reads them, and figures whose every stroke is told."""
+"""Labels that must not change, and figures whose every stroke is told."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import re
 import cv2
 import numpy as np
 import pytest
-from lxml import html as lxml_html
 from PIL import Image
 
 from data_engine.kinds import KINDS, make_renderer
-from data_engine.markup import html_table
 from data_engine.random_stream import Draws
 from data_engine.render.geometry_figure import WINDOW
 from tests.data_engine.conftest import needs_assets
@@ -49,14 +47,6 @@ def test_golden_labels(kind: str, options: dict, golden: str) -> None:
         digest.update(f"{rendered.prompt}\n{told}\n".encode())
     renderer.close()
     assert digest.hexdigest()[:16] == golden
-
-
-@needs_assets
-def test_a_browser_reads_the_same_table() -> None:
-    for rendered in samples("chart", 20, engine="echarts", size=320):
-        table = lxml_html.fragment_fromstring(rendered.response)
-        rows = [[cell.text_content() for cell in row] for row in table.iter("tr")]
-        assert html_table(rows) == rendered.response
 
 
 def test_every_stroke_of_a_figure_is_told() -> None:

@@ -8,15 +8,18 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from lxml import html as lxml_html
 from PIL import Image
 
 from data_engine.kinds import KINDS, make_renderer
+from data_engine.markup import html_table
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from tests.data_engine.conftest import needs_assets
@@ -76,7 +79,9 @@ def test_cards_hold_what_the_options_say() -> None:
 
 
 def test_the_ink_of_a_card_stays_off_its_edges() -> None:
-    for rendered in samples("card", 100, alphabet="gjÅ|@W", lines=[1, 3], length=[1, 12], fonts=["serif", "mono"]):
+    for rendered in samples(
+        "card", 100, alphabet="gjÅ|@W", lines=[1, 3], length=[1, 12], fonts=["serif", "mono"]
+    ):
         picture = pixels_of(rendered)
         ground = np.median(picture)
         edge = np.concatenate(
@@ -99,11 +104,36 @@ def test_pages_hold_the_words_that_they_tell() -> None:
     assert marks > 5
 
 
+@dataclass(frozen=True)
+class Charts:
+    """Charts of one engine and size, and how many of those that were drawn were found legible."""
+
+    engine: str
+    rendered: list[Rendered]
+    verdicts: list[bool]
+
+
+@pytest.fixture(scope="module", params=[("echarts", 512), ("echarts", 256), ("matplotlib", 256)])
+def charts(request: pytest.FixtureRequest) -> Charts:
+    from data_engine.render import chart
+
+    engine, size = request.param
+    verdicts: list[bool] = []
+
+    def remember(*arguments: object) -> bool:
+        verdicts.append(is_legible(*arguments))  # type: ignore[arg-type]
+        return verdicts[-1]
+
+    is_legible = chart.is_legible
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(chart, "is_legible", remember)
+        return Charts(engine, list(samples("chart", 30, engine=engine, size=size)), verdicts)
+
+
 @needs_assets
-@pytest.mark.parametrize("engine", ["echarts", "matplotlib"])
-def test_chart_tables_parse_back(engine: str) -> None:
+def test_chart_tables_parse_back(charts: Charts) -> None:
     forms = set()
-    for rendered in samples("chart", 40, engine=engine, size=320):
+    for rendered in charts.rendered:
         rows = Table(rendered.response).rows
         forms.add(rendered.details["form"])
         assert rows[0][0] == ""
@@ -117,7 +147,10 @@ def test_chart_tables_parse_back(engine: str) -> None:
         if rendered.details["form"] in ("pie", "donut", "rose") and rows[1][1].endswith("%"):
             assert sum(Decimal(row[1].rstrip("%")) for row in rows[1:]) == 100
         assert rendered.prompt == "<image>\nParse the figure."
-        assert rendered.renderer == engine
+        assert rendered.renderer == charts.engine
+        html = lxml_html.fragment_fromstring(rendered.response)  # as a browser reads it
+        cells = [[cell.text_content() for cell in row] for row in html.iter("tr")]
+        assert html_table(cells) == rendered.response
     assert len(forms) >= 6
 
 
@@ -231,21 +264,7 @@ def test_lines_are_drawn_where_the_label_says() -> None:
 
 
 @needs_assets
-@pytest.mark.parametrize(("engine", "size"), [("echarts", 512), ("echarts", 256), ("matplotlib", 256)])
-def test_what_the_layout_has_room_for_is_legible_when_drawn(
-    engine: str, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_layout_has_room_for_is_legible_when_drawn(charts: Charts) -> None:
     """The check after drawing is a guard, not the rule: a chart drawn in vain costs as much as one kept."""
-    from data_engine.render import chart
-
-    verdicts: list[bool] = []
-
-    def remember(*arguments: object) -> bool:
-        verdicts.append(is_legible(*arguments))  # type: ignore[arg-type]
-        return verdicts[-1]
-
-    is_legible = chart.is_legible
-    monkeypatch.setattr(chart, "is_legible", remember)
-    drawn = list(samples("chart", 30, engine=engine, size=size))
-    assert len(drawn) == 30
-    assert len(verdicts) <= 33
+    assert len(charts.rendered) == sum(charts.verdicts) == 30
+    assert len(charts.verdicts) <= 33

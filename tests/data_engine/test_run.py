@@ -11,7 +11,7 @@ import pytest
 from data_engine import run
 from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
-from tests.data_engine.conftest import make, plan_of, quiet
+from tests.data_engine.conftest import Command, make, plan_of, quiet
 from tests.small_disks import mounted_disk
 
 
@@ -127,15 +127,12 @@ def test_no_space_left_is_one_sentence_and_leaves_whole_shards(small_disk: Path,
         assert find_finished(out, index.stem) is not None
 
 
-def test_the_command_makes_and_verifies(tmp_path: Path) -> None:
+def test_the_command_makes_and_verifies(data_engine: Command, tmp_path: Path) -> None:
     out = tmp_path / "cards"
-    command = [sys.executable, "-m", "data_engine"]
-    made = subprocess.run(
-        [*command, "kind=card", "samples=30", f"out={out}"], capture_output=True, text=True, timeout=100
-    )
+    made = data_engine("kind=card", "samples=30", f"out={out}")
     assert made.returncode == 0, made.stderr
     assert made.stdout == f"{out}: 30 samples in 1 shards\n"
-    checked = subprocess.run([*command, f"verify={out}"], capture_output=True, text=True, timeout=100)
+    checked = data_engine(f"verify={out}")
     assert checked.returncode == 0, checked.stderr
     sheet = tmp_path / "cards-contact-sheet.png"
     assert checked.stdout == f"cards: 30 samples in 1 shards are whole, 0 skipped\nlook at {sheet}\n"

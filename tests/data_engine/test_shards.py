@@ -95,25 +95,29 @@ def test_headers_equal_those_of_the_standard_library() -> None:
     assert (again.name, again.size, again.mode, again.mtime) == ("card-1.png", 12345, 0o444, 0)
 
 
-def test_same_seed_same_bytes_in_any_order(tmp_path: Path) -> None:
-    """One process, two processes, and each shard alone from the last to the first: equal files."""
+def test_same_seed_same_bytes_in_any_order(cards: Dataset, tmp_path: Path) -> None:
+    """All in a row, and each shard alone from the last to the first: equal files."""
     from data_engine.run import close_renderer, make_shard
     from tests.data_engine.conftest import plan_of
 
-    make("card", tmp_path / "one", workers=1)
-    make("card", tmp_path / "two", workers=2)
     plan = plan_of("card", tmp_path / "alone")
     plan.directory.mkdir()
     for number in reversed(range(plan.shards)):
         make_shard(plan, number)
         close_renderer()
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    files = sorted(path.name for path in cards.directory.iterdir())
     assert files[0] == "card-000000.npz"
     assert files[-1] == "manifest.json"
     for name in files:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
         if name not in ("manifest.json", "dataset.index"):
-            assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
+            assert (cards.directory / name).read_bytes() == (plan.directory / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_two_workers_make_the_same_bytes(cards: Dataset, tmp_path: Path) -> None:
+    make("card", tmp_path / "two", workers=2)
+    for path in cards.directory.iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
 def test_another_seed_is_another_dataset(cards: Dataset, tmp_path: Path) -> None:

@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_engine.sample import Sample
-from model.views import MODES
+from model.views import MODES, ResolutionMode
 
 NANO_MODES = {"default": MODES["nano_tiny"], "page": MODES["nano_gundam"]}
+SMALL_MODES = {
+    "default": ResolutionMode("small_tiny", 64, 64, crop=False, pad=False),
+    "page": ResolutionMode("small_gundam", 128, 64, crop=True),
+}
+"""The same rules with a quarter of the pixels, for tests that build many micro-batches."""
 
 
 @lru_cache(maxsize=64)
@@ -87,14 +92,14 @@ def cards(count: int, seed: int = 1, name: str = "card") -> MemoryDataset:
     samples = []
     for i in range(count):
         digits = "".join(random_numbers.choices("0123456789", k=random_numbers.randint(1, 12)))
-        samples.append(make_sample(f"card-{i}", "card", [(100, 60)], digits, shade=i % 7))
+        samples.append(make_sample(f"card-{i}", "card", [(50, 30)], digits, shade=i % 7))
     return MemoryDataset(name, samples)
 
 
 def pages(count: int, seed: int = 2, name: str = "page") -> MemoryDataset:
     """Tiles in Gundam mode; some samples have two images, some are small enough for the global view alone."""
     random_numbers = random.Random(seed)
-    sizes = [(200, 300), (120, 90), (300, 130), (260, 260)]
+    sizes = [(100, 150), (60, 45), (150, 65), (130, 130)]
     samples = []
     for i in range(count):
         chosen = random_numbers.choices(sizes, k=random_numbers.choice([1, 1, 2]))

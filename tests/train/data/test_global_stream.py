@@ -7,9 +7,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading_samples import cards, pages, texts
+from reading_samples import SMALL_MODES, cards, pages, texts
 
 from model.tokenizer import Tokenizer
+from model.views import ResolutionMode
 from train.data.block_order import GLOBAL_ORDER, SampleOrder
 from train.data.loader import PackedLoader
 from train.data.loader_settings import LoaderSettings
@@ -17,13 +18,17 @@ from train.data.micro_batch import HEADER, HEADER_CHECKSUM, MicroBatchShape
 from train.data.mixture import Mixture, Phase
 from train.data.modes import ModeShares
 
-SHAPE = MicroBatchShape(tokens=300, patches=3000, views=24, vision_tokens=200)
+SHAPE = MicroBatchShape(tokens=200, patches=800, views=16, vision_tokens=50)
 MIXTURE = Mixture(
     (Phase({"pictures": 7, "text": 3}, 80), Phase({"pictures": 2, "text": 1})),
     40,
     {"pictures": {"card": 3, "page": 1}},
 )
-MODES = {"default": ModeShares.of({"nano_tiny": 2, "nano_base": 1, "nano_gundam": 1})}
+MODES = {
+    "default": ModeShares(
+        (*SMALL_MODES.values(), ResolutionMode("small_base", 128, 128, crop=False)), (500, 250, 250)
+    )
+}
 
 orders = st.sampled_from([GLOBAL_ORDER, SampleOrder("block", 7, 2)])
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading_samples import NANO_MODES, MemoryDataset, cards, make_sample, pages, texts
+from reading_samples import SMALL_MODES, MemoryDataset, cards, make_sample, pages, texts
 
 from data_engine.errors import ConfigError
 from model.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ from train.data.micro_batch import (
 )
 from train.data.mixture import Mixture, Phase
 
-SHAPE = MicroBatchShape(tokens=300, patches=3000, views=24, vision_tokens=200)
+SHAPE = MicroBatchShape(tokens=200, patches=800, views=16, vision_tokens=50)
 MIXTURE = Mixture.of({"card": 5, "page": 2, "text": 3}, window=40)
 
 
@@ -41,7 +41,7 @@ def loader_settings(
     micro_batches: int = 4, size: int = 1, rank: int = 0, prefetch: int = 0, shape: MicroBatchShape = SHAPE
 ) -> LoaderSettings:
     return LoaderSettings(
-        modes=NANO_MODES,
+        modes=SMALL_MODES,
         shape=shape,
         micro_batches_per_step=micro_batches,
         data_parallel_size=size,
@@ -192,8 +192,8 @@ def test_impossible_layouts_are_refused(tokenizer: Tokenizer) -> None:
         loader(tokenizer, 1, 2, 2)
     with pytest.raises(ConfigError, match="micro_batches is 0"):
         loader(tokenizer, 0)
-    with pytest.raises(ConfigError, match="one image of mode nano_gundam"):
-        loader_settings(shape=MicroBatchShape(64, 64, 1, 4))
+    with pytest.raises(ConfigError, match="one image of mode small_gundam"):
+        loader_settings(shape=MicroBatchShape(64, 16, 1, 1))
     late = Mixture((Phase(until_sample=40), Phase(modes={"default": MODES["gundam"]})), window=40)
     with pytest.raises(ConfigError, match="one image of mode gundam"):
         PackedLoader(datasets(), tokenizer, loader_settings(), late, seed=1)
