@@ -105,15 +105,15 @@ def test_a_head_without_an_address_is_said(capsys: pytest.CaptureFixture[str]) -
 
 
 SLEEPER = """
-import os, sys, time
-control = os.path.join(sys.argv[1].removeprefix("run="), "control")
-os.makedirs(control, exist_ok=True)
-open(os.path.join(control, "stop"), "a").close()
-os.remove(os.path.join(control, "stop"))  # a run that starts removes what was asked of the one before
+import os, pathlib, sys, time
+stop = pathlib.Path(sys.argv[1].removeprefix("run="), "control", "stop")
+stop.parent.mkdir(parents=True, exist_ok=True)
+stop.touch()
+stop.unlink(missing_ok=True)  # a run that starts removes what was asked of the one before
 print("ready", flush=True)
-while not os.path.exists(os.path.join(control, "stop")):
+while not stop.exists():
     time.sleep(0.05)
-os.remove(os.path.join(control, "stop"))
+stop.unlink(missing_ok=True)
 time.sleep(float(os.environ.get("SAVING", "0")))
 print("saved", flush=True)
 """
