@@ -96,8 +96,8 @@ class StepMeter:
         """Shares of the elapsed time, and the pipeline's bubble.
 
         `compute_share`, `wait_share` (for neighbours) and `update_share` (reducing gradients, optimizer) are means over
-        all processes; `data_wait_share` is of the process that waited longest for data, `save_share` of rank 0: what
-        stood still to save, not what is written while training goes on.
+        all processes; `data_wait_share` is of the process that waited longest for data; `save_share` is what rank 0
+        stood still for to save, without what is written while training goes on.
         `bubble_share` is the share of a step's passes and messages in which the busiest stage does not compute, beside
         `bubble_1f1b` = (p - 1) / (m + p - 1), what p equal stages with m micro-batches lose. Where several processes
         share a core, it also holds what they take from each other.
