@@ -24,6 +24,7 @@ ROUNDS = ((8, 24), (16, 12), (64, 8))
 """(up to so many bits, rounds): a round permutes little of a small domain, and with 8 of them some orders of five
 elements are measurably more likely than others."""
 CHUNK = 1 << 15  # elements per numpy pass: all temporaries stay in the L2 cache
+FEW = 16  # elements that are done one by one in the time of a numpy pass
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MULTIPLY_1 = 0xBF58476D1CE4E5B9
@@ -73,10 +74,7 @@ class Permutation:
         """The element at one position."""
         if not 0 <= position < self.size:
             raise IndexError(f"position {position} is outside range({self.size})")
-        element = self._feistel_scalar(position)
-        while element >= self.size:
-            element = self._feistel_scalar(element)
-        return element
+        return self._walk(position)
 
     def take(self, positions: NDArray[np.integer]) -> NDArray[np.int64]:
         """The elements at many positions; int64, same shape."""
@@ -88,10 +86,12 @@ class Permutation:
         for start in range(0, source.size, CHUNK):
             chunk = self._feistel_vector(source[start : start + CHUNK])
             outside = np.flatnonzero(chunk >= np.uint64(self.size))
-            while outside.size:
+            while outside.size > FEW:
                 walked = self._feistel_vector(chunk[outside])
                 chunk[outside] = walked
                 outside = outside[walked >= np.uint64(self.size)]
+            for place in outside.tolist():
+                chunk[place] = self._walk(int(chunk[place]))
             elements[start : start + CHUNK] = chunk
         return elements.astype(np.int64).reshape(np.shape(positions))
 
@@ -99,10 +99,14 @@ class Permutation:
         """The position of one element: the inverse of `at`."""
         if not 0 <= element < self.size:
             raise IndexError(f"element {element} is outside range({self.size})")
-        position = self._feistel_scalar(element, inverse=True)
-        while position >= self.size:
-            position = self._feistel_scalar(position, inverse=True)
-        return position
+        return self._walk(element, inverse=True)
+
+    def _walk(self, value: int, inverse: bool = False) -> int:
+        """Feed a value in until it falls inside."""
+        value = self._feistel_scalar(value, inverse)
+        while value >= self.size:
+            value = self._feistel_scalar(value, inverse)
+        return value
 
     # Even rounds change the high half by a function of the low one, odd rounds the low half by the high one.
     # Each round is its own inverse, hence the whole is a bijection of the power of two whatever the function is.
