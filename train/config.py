@@ -132,7 +132,8 @@ class TrainConfig:
     tokenizer: str = ""
     """Directory with tokenizer.json; the word `true` is an action: train a small tokenizer from `data` into `out`."""
     init: str = ""
-    """Where weights start from: a run directory, a checkpoint in one, or a released-layout model; empty: random."""
+    """Where weights start from: a run directory, a checkpoint in one, or a released-layout model; empty: random.
+    Several with commas: each tensor comes from the first in which it fits, e.g. runs/stage1,weights/decoder."""
     out: str = ""
     """Target of an action (tokenizer, export), which must not exist yet; directory for the files of a plan."""
     seed: int = 1

@@ -1,12 +1,13 @@
 """Weights to start from: another run (stage 1's encoder moves into stage 2), a checkpoint, or a released model.
 
 Tensors are matched by checkpoint name and shape. What does not exist there, or has another shape, keeps its
-random start; the report says how much of each there is, so that a wrong source cannot go unnoticed.
+random start; the report says how much of each there is, so that a wrong source cannot go unnoticed. Several sources,
+such as a run of stage 1 and a decoder's weights, are asked in order: the first that has a fitting tensor gives it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -85,16 +86,38 @@ class ReleasedSource:
                 yield name, value
 
 
+class SeveralSources:
+    """Every tensor from the first source in which it fits; one that fits nowhere is as the first has it."""
+
+    def __init__(self, sources: Sequence[WeightSource], wanted: Shapes) -> None:
+        self._sources = sources
+        self._giver: dict[str, WeightSource] = {}
+        for name in dict.fromkeys(name for source in sources for name in source.shapes):
+            having = [source for source in sources if name in source.shapes]
+            fitting = [source for source in having if source.shapes[name] == wanted.get(name)]
+            self._giver[name] = (fitting or having)[0]
+        self.shapes: Shapes = {name: source.shapes[name] for name, source in self._giver.items()}
+
+    def read(self, names: list[str]) -> Iterator[tuple[str, Tensor]]:
+        for source in self._sources:
+            yield from source.read([name for name in names if self._giver[name] is source])
+
+
 def _parts(name: str, shape: tuple[int, ...], device: str) -> Iterator[tuple[str, Tensor]]:
     return released_tensors(name, torch.empty(shape, device=device))
 
 
-def resolve(init: str, say: Callable[[str], None]) -> Path:
-    """The directory whose tensors `init` means: of a run, its newest whole checkpoint. Reads and checks every file.
+def resolve(init: str, say: Callable[[str], None]) -> list[Path]:
+    """The directories whose tensors `init` means: of a run, its newest whole checkpoint. Reads and checks every file.
 
     Raises:
-        ConfigError: it is no run, checkpoint or model directory, or holds no whole checkpoint.
+        ConfigError: one is no run, checkpoint or model directory, or holds no whole checkpoint.
     """
+    names = [init] if Path(init).is_dir() else init.split(",")
+    return [_resolve_one(name, say) for name in names]
+
+
+def _resolve_one(init: str, say: Callable[[str], None]) -> Path:
     directory = Path(init)
     if not directory.is_dir():
         raise ConfigError(
@@ -117,8 +140,13 @@ def resolve(init: str, say: Callable[[str], None]) -> Path:
     )
 
 
-def weight_source(directory: Path, wanted: Shapes) -> WeightSource:
+def weight_source(directories: Sequence[Path], wanted: Shapes) -> WeightSource:
     """Open what `resolve` found, on any rank."""
+    sources = [_open_one(directory, wanted) for directory in directories]
+    return sources[0] if len(sources) == 1 else SeveralSources(sources, wanted)
+
+
+def _open_one(directory: Path, wanted: Shapes) -> WeightSource:
     if (directory / "manifest.json").is_file():
         return CheckpointSource(Checkpoint.trust(directory))
     return ReleasedSource(directory, wanted)

@@ -166,8 +166,8 @@ def _begin(prepared: Prepared, engine: TrainingEngine, guard: Guard, started: fl
         left_out = f", without step {as_ranges(guard.skipped)}" if guard.skipped else ""
         log.say(f"going on from checkpoint step_{step} of {config.steps} steps{left_out}")
     elif config.init:
-        found = decided_by_rank_0(engine, lambda: str(resolve(config.init, log.say)))
-        source = weight_source(Path(found), prepared.shapes)
+        found = decided_by_rank_0(engine, lambda: "\n".join(map(str, resolve(config.init, log.say))))
+        source = weight_source([Path(directory) for directory in found.split("\n")], prepared.shapes)
         log.say(initialise(engine, source, prepared.shapes, config.init))
     else:
         log.say("init: random weights")
