@@ -71,13 +71,14 @@ class EvaluationConfig(Decoding):
     modes: dict[str, str] = field(default_factory=dict)
     """Resolution mode per task (card, page, ...), `default` for the rest; empty: as the checkpoint records."""
     in_modes: list[str] = field(default_factory=list)
-    """Resolution modes in which a benchmark is read; empty: tiny and small for fox, base for omnidocbench."""
+    """Resolution modes in which everything is read, for precision against compression; empty: tiny and small for fox,
+    base for omnidocbench, for data of our own one mode per task (`modes`)."""
     pages: int = 0
     """Pages of a benchmark, from the first one on; 0: all."""
     prompt: str = ""
     """Prompt for a benchmark's pages; empty: Free OCR. for fox, Convert the document to markdown. else."""
     tokenizer: str = ""
-    """Directory of the tokenizer.json that counts fox's text tokens; empty: the checkpoint's."""
+    """Directory of the tokenizer.json that counts text tokens (fox, in_modes); empty: the checkpoint's."""
     postprocess: str = ""
     """Version of post-processing before scoring, `raw` or `released`; empty: released for a benchmark, else raw."""
     compare: str = ""
@@ -122,6 +123,7 @@ class EvaluationConfig(Decoding):
 
     @property
     def postprocess_version(self) -> str:
+        """What `postprocess` says, or its default for this kind of data."""
         return self.postprocess or ("released" if self.benchmark else "raw")
 
 

@@ -11,6 +11,7 @@ from data_engine.command_line import ConfigError
 from data_engine.dataset import open_datasets
 from evaluation.benchmarks import fox, omnidocbench
 from evaluation.benchmarks.pages import BenchmarkPages
+from evaluation.compression import cases_in_modes
 from evaluation.config import EvaluationConfig
 from evaluation.given import MODE
 from evaluation.modes import modes_for
@@ -26,14 +27,20 @@ class Inputs:
     sources: Mapping[str, Samples]
     cases: Mapping[str, list[Case]]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What scores.json says about a benchmark as a whole."""
+    """What scores.json says about all of it."""
 
 
 def open_inputs(config: EvaluationConfig) -> Inputs:
     """Opens and checks everything that `config` names; ConfigError says what is wrong."""
+    for mode in config.in_modes:
+        if mode not in MODES:
+            raise ConfigError(f"in_modes: resolution mode {mode} is unknown; choose of {', '.join(MODES)}.")
     if not config.benchmark:
-        modes = _modes(config)
         datasets = open_datasets(config.data)
+        if config.in_modes:
+            encode = _tokenizer(config).encode
+            return Inputs(*cases_in_modes(datasets, config.in_modes, config.samples, config.seed, encode))
+        modes = _modes(config)
         return Inputs(
             dict(datasets),
             {
@@ -55,9 +62,6 @@ def open_inputs(config: EvaluationConfig) -> Inputs:
     if "predict" in config.steps and not config.predictions:
         pages.check_images()
     names = {f"{config.benchmark}-{mode}": mode for mode in (config.in_modes or modes_used)}
-    for mode in names.values():
-        if mode not in MODES:
-            raise ConfigError(f"in_modes: resolution mode {mode} is unknown; choose of {', '.join(MODES)}.")
     cases = {name: _benchmark_cases(name, pages, mode, config) for name, mode in names.items()}
     facts = {"benchmark": config.benchmark, "pages": len(pages), **facts}
     return Inputs(dict.fromkeys(names, pages), cases, facts)
@@ -86,7 +90,7 @@ def _tokenizer(config: EvaluationConfig) -> Tokenizer:
     directory = config.tokenizer or config.checkpoint
     if not directory:
         raise ConfigError(
-            "fox counts tokens: give tokenizer=DIR, a directory with the model's tokenizer.json."
+            "text tokens are counted: give tokenizer=DIR, a directory with the model's tokenizer.json."
         )
     try:
         return Tokenizer.from_directory(directory)
