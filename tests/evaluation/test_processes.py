@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,11 @@ from evaluation.predict import device_of
 from evaluation.predictions import Prediction, read_predictions
 from evaluation.processes import Process, own, this_process
 from tests.evaluation.conftest import MODE, make_dataset
+
+
+def quiet(_done: int, _wanted: int) -> None:
+    pass
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,23 +116,26 @@ def arguments(checkpoint: Path, data: Path, out: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-# Rank 1 is killed when its first batch is written, in the middle of writing the next line.
-DIE_AFTER_ONE_BATCH = """
-import os, signal, sys
-from pathlib import Path
-import evaluation.__main__ as command
-from data_engine.command_line import run
+def predict_as(rank: int, world: int, more: list[str], part: Path | None = None) -> None:
+    """One of several processes; with `part` it is killed after its first batch, in the middle of the next line."""
 
-class Dying(command.ProgressLine):
-    def __call__(self, done, wanted):
-        if os.environ["RANK"] == "1":
-            with open(Path(sys.argv[-1]) / "predictions.part-1-of-3.jsonl", "a") as part:
-                part.write('{"dataset": "card", "key": "ca')
+    def die(_done: int, _wanted: int) -> None:
+        if part is not None:
+            with part.open("a") as file:
+                file.write('{"dataset": "card", "key": "ca')
             os.kill(os.getpid(), signal.SIGKILL)
 
-command.ProgressLine = Dying
-run(command.main, command.schema, arguments=sys.argv[1:-1])
-"""
+    evaluate(compose(EvaluationConfig, more), die, Process(Share(rank, world)))
+
+
+def exits(*calls: tuple) -> list[int | None]:
+    """Exit status of processes that run `predict_as` side by side; forked, since each would load torch for seconds."""
+    started = [get_context("fork").Process(target=predict_as, args=call) for call in calls]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(timeout=240)
+    return [process.exitcode for process in started]
 
 
 def without_times(predictions: list[Prediction]) -> list[Prediction]:
@@ -139,37 +149,39 @@ def test_three_processes_one_of_them_killed_and_then_two_write_what_one_writes(
     data, alone, shared = tmp_path / "data", tmp_path / "alone", tmp_path / "shared"
     for seed, (kind, count) in enumerate({"card": 10, "figure": 10}.items()):
         make_dataset(data / kind, kind, count, seed)
-    evaluate(compose(EvaluationConfig, arguments(checkpoint, data, alone)), lambda _done, _wanted: None)
+    evaluate(compose(EvaluationConfig, arguments(checkpoint, data, alone)), quiet)
+    whole = without_times(read_predictions(alone / "predictions.jsonl"))
 
     more = arguments(checkpoint, data, shared)
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", DIE_AFTER_ONE_BATCH, *more, str(shared)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": "3"},
-            stdout=subprocess.DEVNULL,
-        )
-        for rank in range(3)
-    ]
-    assert [process.wait(timeout=240) for process in started] == [0, -9, 0]
+    died = shared / "predictions.part-1-of-3.jsonl"
+    assert exits((0, 3, more), (1, 3, more, died), (2, 3, more)) == [0, -signal.SIGKILL, 0]
     parts = sorted(path.name for path in shared.glob("predictions.*.jsonl"))
     assert parts == [f"predictions.part-{rank}-of-3.jsonl" for rank in range(3)]
     assert not (shared / "scores.json").exists()  # nobody has seen all answers
-    before = sum(len(read_predictions(shared / part)) for part in parts)
-    assert before < len(read_predictions(alone / "predictions.jsonl"))
+    assert 0 < sum(len(read_predictions(shared / part)) for part in parts) < len(whole)
 
-    finished = subprocess.run(
+    assert exits((0, 2, more), (1, 2, more)) == [0, 0]
+    assert without_times(read_predictions(shared / "predictions.jsonl")) == whole
+    assert not list(shared.glob("predictions.part-*"))
+    scores = [json.loads((out / "scores.json").read_text())["samples"] for out in (alone, shared)]
+    assert [s["prediction"] for s in scores[0]] == [s["prediction"] for s in scores[1]]
+    assert (shared / "index.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+def test_torchrun_shares_the_samples(checkpoint: Path, heldout: Path, tmp_path: Path) -> None:
+    more = arguments(checkpoint, heldout, tmp_path / "shared")
+    done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "evaluation",
          *more],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
-    whole = without_times(read_predictions(alone / "predictions.jsonl"))
-    assert without_times(read_predictions(shared / "predictions.jsonl")) == whole
-    assert not list(shared.glob("predictions.part-*"))
-    assert finished.stdout.count("Report: ") == 1  # one of the two has scored
-    scores = [json.loads((out / "scores.json").read_text())["samples"] for out in (alone, shared)]
-    assert [s["prediction"] for s in scores[0]] == [s["prediction"] for s in scores[1]]
+    assert done.returncode == 0, done.stderr
+    assert len(read_predictions(tmp_path / "shared" / "predictions.jsonl")) == 10
+    assert done.stdout.count("Report: ") == 1  # whichever ended last
+    assert done.stdout.count(" of 2: done") == 1
+    assert "rank 0 of 2: predicted 5 of 5 samples" in done.stderr
 
 
 @pytest.mark.slow
@@ -178,7 +190,7 @@ def test_the_score_step_joins_what_is_there_and_the_others_leave_it_to_rank_0(
 ) -> None:
     def step(name: str, process: Process) -> dict:
         config = compose(EvaluationConfig, arguments(checkpoint, heldout, tmp_path, f"steps=[{name}]"))
-        return evaluate(config, lambda _done, _wanted: None, process)
+        return evaluate(config, quiet, process)
 
     assert step("predict", Process(Share(1, 2))) == {}
     assert not (tmp_path / "predictions.jsonl").exists()
