@@ -99,3 +99,27 @@ def test_constraints_pin_exact_versions_and_nothing_else() -> None:
     for line in lines:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
     assert "torch==2.13.0" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "passed_on"),
+    [
+        ([], ["-n", "-m", "not thorough"]),
+        (["fast", "-x"], ["-n", "-m", "not slow", "-x"]),
+        (["thorough"], ["-n", "-m", ""]),
+        (["tests/model", "-x"], ["tests/model", "-x"]),
+    ],
+)
+def test_the_sizes_of_the_test_command(clone: Path, arguments: list[str], passed_on: list[str]) -> None:
+    for path, text in (
+        (clone / "launch/setup", "exit 0\n"),
+        (clone / ".venv/bin/python", 'printf "%s\\n" "$@"\n'),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n" + text)
+        path.chmod(0o755)
+    words = call(clone / "launch" / "test", *arguments).stdout.splitlines()
+    assert words[:2] == ["-m", "pytest"]
+    assert [
+        word for word in words[2:] if not word.isdigit() and word not in ("--dist", "loadfile")
+    ] == passed_on
