@@ -13,9 +13,10 @@ from train.config import TrainConfig, World, require
 from train.data.report import data_report
 from train.data.report_text import format_report
 from train.export import export_run
+from train.loaders import make_loader
 from train.planning.plan import Plan
 from train.planning.report import plan_as_text, write_plan
-from train.prepare import make_loader, read_tokenizer
+from train.prepare import read_tokenizer
 from train.run_directory import RunDirectory
 from train.tokenizer import train_tokenizer
 

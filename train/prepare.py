@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
-from data_engine.dataset import open_datasets
 from data_engine.errors import ConfigError
 from model.config import DeepseekOCRConfig
 from model.tokenizer import Tokenizer, TokenizerError
 from train.assemble import PipelineLayer, model_config
 from train.config import TrainConfig, World, require
 from train.data.loader import PackedLoader
-from train.data.loader_settings import LoaderSettings
-from train.held_out import HeldOut, open_held_out
+from train.loaders import HeldOut, make_loader, open_held_out
 from train.planning.cutting import CutModel, cut_model
 from train.run_directory import RunDirectory
 
@@ -54,36 +52,6 @@ def read_tokenizer(config: TrainConfig) -> Tokenizer:
         return Tokenizer.from_directory(config.tokenizer)
     except TokenizerError as error:
         raise ConfigError(f"tokenizer: {error}") from error
-
-
-def make_loader(config: TrainConfig, world: World, tokenizer: Tokenizer) -> PackedLoader | None:
-    """The reader of this rank, or None where no data is read.
-
-    Ranks are laid out stage by stage: the first `data_parallel_size` ranks are the first stage of every pipeline.
-    """
-    require(bool(config.data), "data is required: give data=DIR with one dataset or several.")
-    if world.rank >= world.data_parallel_size:
-        return None
-    settings = LoaderSettings(
-        modes=config.resolution_modes(),
-        shape=config.sequence.budgets(),
-        micro_batches_per_step=config.micro_batches,
-        data_parallel_size=world.data_parallel_size,
-        data_parallel_rank=world.rank,
-        prefetch=config.prefetch,
-        workers=config.workers,
-        lengths_cache=config.lengths_cache or None,
-        too_long=config.too_long,
-        damage=config.damage,
-    )
-    return PackedLoader(
-        open_datasets(config.data),
-        tokenizer,
-        settings,
-        config.data_mixture(),
-        config.seed,
-        config.sample_order(),
-    )
 
 
 def gpu_memory(config: TrainConfig, world: World) -> float:
