@@ -311,6 +311,7 @@ def table(reports: Sequence[Report]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Examine and say what was found. Exit status: 0, 1 when something was found, 2 for an argument (collective)."""
     if {"--help", "-h"} & set(arguments):
         defaults = [f"  {field.name}={field.default}" for field in dataclasses.fields(Keys)]
         sys.stdout.write(f"{__doc__}\nKeys and their defaults:\n" + "\n".join(defaults) + "\n")

@@ -35,6 +35,7 @@ Report = dict[str, Any]
 
 
 def who() -> Report:
+    """Which process this is, and on which node; `boot` changes whenever the node is started."""
     return {
         "rank": int(os.environ.get("RANK", "0")),
         "local_rank": int(os.environ.get("LOCAL_RANK", "0")),

@@ -29,14 +29,16 @@ class Source(Protocol):
     """Records in pieces. Can be sent to another process."""
 
     @property
-    def format(self) -> str: ...
+    def format(self) -> str:
+        """One of `options.FORMATS`."""
 
     @property
     def root(self) -> Path:
         """Where image paths start."""
 
     @property
-    def pieces(self) -> int: ...
+    def pieces(self) -> int:
+        """How many there are."""
 
     def indices(self, number: int) -> range:
         """The numbers of the records of a piece, counted over the source."""
@@ -44,7 +46,8 @@ class Source(Protocol):
     def identity(self, number: int) -> str:
         """Changes when the records of a piece do."""
 
-    def records(self, number: int) -> Iterator[Located]: ...
+    def records(self, number: int) -> Iterator[Located]:
+        """The records of a piece."""
 
     def fields(self) -> set[str]:
         """The fields of the first records."""
@@ -52,7 +55,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """Lines of JSON (also those that something else was rewritten as), or pieces of plain text."""
+    """A `Source`: lines of JSON (also those that something else was rewritten as), or pieces of plain text."""
 
     format: str
     root: Path
@@ -108,7 +111,7 @@ def _text_record(data: bytes) -> Any:
 
 @dataclass(frozen=True)
 class ArrowSource:
-    """A dataset that the library `datasets` saved on a disk."""
+    """A `Source`: a dataset that the library `datasets` saved on a disk."""
 
     path: Path
     split: str | None
