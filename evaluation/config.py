@@ -116,6 +116,8 @@ class EvaluationConfig(Decoding):
             one_of("benchmark", self.benchmark, BENCHMARKS)
         if self.postprocess:
             one_of("postprocess", self.postprocess, VERSIONS)
+        if self.prompt:
+            _stands_for_a_page(self.prompt)
         at_least(1, batch_size=self.batch_size)
         at_least(10, resamples=self.resamples)
         at_least(0, samples=self.samples, report_samples=self.report_samples)
@@ -148,10 +150,16 @@ class ReadConfig(Decoding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _stands_for_a_page(self.prompt)
         if self.temperature < 0:
             raise ConfigError(f"temperature={self.temperature} is not possible; 0 is greedy, above 0 draws.")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p} is not possible; it must be above 0 and at most 1.")
+
+
+def _stands_for_a_page(prompt: str) -> None:
+    if prompt.count("<image>") != 1:
+        raise ConfigError(f"prompt={prompt} must hold <image> once: it stands for the page.")
 
 
 def at_least(least: int, **values: int) -> None:

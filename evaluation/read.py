@@ -34,8 +34,6 @@ def read_page(config: ReadConfig, on_text: Callable[[str], None]) -> str:
         image = open_image(config.read)
     except ImageError as error:
         raise ConfigError(f"read={config.read}: {error}") from error
-    if config.prompt.count("<image>") != 1:
-        raise ConfigError(f"prompt={config.prompt} must hold <image> once: it stands for the page.")
     if config.draw and not Path(config.draw).resolve().parent.is_dir():
         raise ConfigError(f"draw={config.draw} cannot be written: its directory does not exist.")
     sampling = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +22,13 @@ from evaluation.predictions import CONTEXT
 from evaluation.questions import Samples
 from evaluation.summary import five_lines, percent
 from evaluation.tables import all_tables
+from model.views import ImageError, open_image
 
 TITLE = "What the model read"
 TEMPLATE = Path(__file__).with_name("page.html")
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+LARGEST_IMAGE = 300_000  # bytes; a larger one is shown smaller
+SHOWN_SIDE = 1600  # pixels of its longer side then
 LONGEST_TEXT = 4000  # characters of a truth or prediction that the page shows
 
 CONTROL_NOTE = (
@@ -131,11 +135,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _sample(sample: Mapping[str, Any], dataset: Samples) -> str:
     record = dataset.read(sample["index"])
-    images = "".join(
-        f'<img alt="{html.escape(record.key)}" src="data:{MEDIA_TYPES[kind]};base64,'
-        f'{base64.b64encode(image).decode("ascii")}">'
-        for image, kind in zip(record.images, record.image_formats, strict=False)
-    )
+    # A benchmark whose images are missing has formats without images.
+    pictures = zip(record.images, record.image_formats, strict=False)
+    images = "".join(_image(record.key, *picture) for picture in pictures)
     predicted, true = marked(sample["prediction"][:LONGEST_TEXT], sample["truth"][:LONGEST_TEXT])
     facts = ", ".join(sample_facts(sample))
     return (
@@ -144,6 +146,21 @@ def _sample(sample: Mapping[str, Any], dataset: Samples) -> str:
         f'<div class="label">read</div><pre>{predicted}</pre>'
         f'<div class="label">right</div><pre>{true}</pre></div></div>'
     )
+
+
+def _image(name: str, data: bytes, kind: str) -> str:
+    """A picture as part of the page; a large one (a scan) is made smaller, so that the page stays one to open."""
+    if len(data) > LARGEST_IMAGE:
+        try:
+            picture = open_image(data)
+        except ImageError as error:
+            return f'<p class="note">{html.escape(str(error))}</p>'
+        picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", quality=75)
+        data, kind = buffer.getvalue(), "webp"
+    encoded = base64.b64encode(data).decode("ascii")
+    return f'<img alt="{html.escape(name)}" src="data:{MEDIA_TYPES[kind]};base64,{encoded}">'
 
 
 _FAULTS = {"repetition": "ends in a loop", "malformed": "malformed"}

@@ -332,6 +332,7 @@ def test_a_refusal_is_one_sentence_without_a_traceback(
         ("steps=[prediction]", "predict"),
         ("steps=[]", "does nothing"),
         ("dtype=float8", "float32"),
+        ("prompt=Free OCR.", "must hold <image> once"),
         ("ngram_window=0", "at least 1"),
     ],
 )

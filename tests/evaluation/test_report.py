@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -10,14 +13,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data_engine.dataset import open_datasets
 from evaluation.curves import loss_curves, read_losses, smoothed
 from evaluation.predictions import Prediction
 from evaluation.questions import Modes, cases_of
-from evaluation.report import choose_samples, marked, render
+from evaluation.report import _image, choose_samples, marked, render
 from evaluation.score import reading_summary, score_all
 from evaluation.summary import duration, five_lines, percent
+from tests.evaluation.conftest import png
 
 ATTACK = "<script>document.title='attacked'</script><img src=x onerror=alert(1)>"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -144,6 +149,19 @@ def test_marks_cover_exactly_what_differs() -> None:
     predicted, true = marked("1x34<", "1234")
     assert predicted == '1<span class="wrong">x</span>34<span class="wrong">&lt;</span>'
     assert true == '1<span class="missed">2</span>34'
+
+
+def test_a_scan_is_shown_smaller_and_a_damaged_one_is_said_to_be() -> None:
+    generator = random.Random(1)
+    scan = Image.frombytes("L", (1700, 200), generator.randbytes(1700 * 200))
+    buffer = io.BytesIO()
+    scan.save(buffer, "PNG")
+    (shown,) = Tags(_image("a scan", buffer.getvalue(), "png")).found
+    kind, _, data = str(shown[1]["src"]).partition(";base64,")
+    assert kind == "data:image/webp"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (1600, 188)
+    assert Tags(_image("a scan", b"no image" * 100_000, "png")).found[0][0] == "p"
+    assert f"base64,{base64.b64encode(png('12')).decode()}" in _image("a card", png("12"), "png")
 
 
 def test_samples_are_worst_first_with_the_best_among_them() -> None:
