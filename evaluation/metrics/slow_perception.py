@@ -37,8 +37,11 @@ class SlowPerceptionScore:
     """Precision, recall and F1 of one figure."""
 
     all: Overlap
+    """All lines."""
     short: Overlap
+    """Those shorter than 8 units."""
     long: Overlap
+    """The others."""
 
 
 def slow_perception_compat(prediction: str, truth: str) -> SlowPerceptionScore:
