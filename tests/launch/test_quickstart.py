@@ -13,14 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [str(ROOT / "launch" / "quickstart"), "--rehearsal"]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(
-        subprocess.run([str(ROOT / "launch" / "setup"), "--check"]).returncode != 0,
-        reason=".venv was not made by launch/setup, or is out of date; type launch/test",
-    ),
-]
+needs_setup = pytest.mark.skipif(
+    subprocess.run([str(ROOT / "launch" / "setup"), "--check"]).returncode != 0,
+    reason=".venv was not made by launch/setup, or is out of date; type launch/test",
+)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), needs_setup]
 
 
 def quickstart(run: Path, elsewhere: Path) -> subprocess.CompletedProcess[str]:
