@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from train.tokenizer import train_tokenizer
 
 
 def main(directory: Path) -> None:
+    # As at a terminal: what is started in the background of a script inherits that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     data = {"card": cards(60)}
     train_tokenizer(data, directory / "tokenizer", 300)
     loader = PackedLoader(
