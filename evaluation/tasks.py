@@ -97,9 +97,9 @@ def _plane_figure(prediction: str, truth: str) -> FieldFigures:
         "line_f1": score.lines.f1,
         "typed_line_f1": score.typed_lines.f1,
         "element_f1": score.elements.f1,
-        "slow_perception_compat_f1": public.all.f1,
-        "slow_perception_compat_f1_short": public.short.f1,
-        "slow_perception_compat_f1_long": public.long.f1,
+        "slow_perception_compat_f1": public["all"].f1,
+        "slow_perception_compat_f1_short": public["short"].f1,
+        "slow_perception_compat_f1_long": public["long"].f1,
         "malformed": float(score.malformed),
     }
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from evaluation.metrics.figure_text import FigureError, Position, read_figure
 from evaluation.metrics.words import Overlap
@@ -32,20 +31,11 @@ _SAME = 1e-4  # slopes and intercepts that differ by less are equal
 Segment = tuple[Position, Position]
 
 
-@dataclass(frozen=True)
-class SlowPerceptionScore:
-    """Precision, recall and F1 of one figure."""
-
-    all: Overlap
-    """All lines."""
-    short: Overlap
-    """Those shorter than 8 units."""
-    long: Overlap
-    """The others."""
-
-
-def slow_perception_compat(prediction: str, truth: str) -> SlowPerceptionScore:
+def slow_perception_compat(prediction: str, truth: str) -> dict[str, Overlap]:
     """Compares the lines of two figures told as dictionaries; a malformed prediction is 0 in everything.
+
+    Returns:
+        Precision and recall of this figure for "all", "short" and "long" lines.
 
     Raises:
         FigureError: the truth is malformed.
@@ -55,8 +45,8 @@ def slow_perception_compat(prediction: str, truth: str) -> SlowPerceptionScore:
         predicted = merged([line.ends for line in read_figure(prediction).lines])
     except FigureError:
         predicted = []
-    halves = zip(_by_length(predicted), _by_length(true), strict=True)
-    return SlowPerceptionScore(greedy_overlap(predicted, true), *(greedy_overlap(p, t) for p, t in halves))
+    sides = [{"all": lines, **_by_length(lines)} for lines in (predicted, true)]
+    return {name: greedy_overlap(sides[0][name], sides[1][name]) for name in sides[0]}
 
 
 def greedy_overlap(predicted: Sequence[Segment], true: Sequence[Segment]) -> Overlap:
@@ -103,10 +93,11 @@ def _straight_line(start: Position, end: Position) -> tuple[float, float]:
     return slope, start[1] - slope * start[0]
 
 
-def _by_length(segments: Sequence[Segment]) -> tuple[list[Segment], list[Segment]]:
-    """(short, long) segments."""
-    short = [segment for segment in segments if math.dist(*segment) < SHORT]
-    return short, [segment for segment in segments if math.dist(*segment) >= SHORT]
+def _by_length(segments: list[Segment]) -> dict[str, list[Segment]]:
+    return {
+        "short": [segment for segment in segments if math.dist(*segment) < SHORT],
+        "long": [segment for segment in segments if math.dist(*segment) >= SHORT],
+    }
 
 
 def _interval_overlap(first: Segment, second: Segment, axis: int) -> float:
