@@ -230,11 +230,11 @@ def _stage_state(engine: TrainingEngine, keep: Callable[[Tensor], Tensor]) -> tu
     table: Table = {}
     writes = engine.replica == 0
     for name, parameter in engine.named_parameters():
-        kinds = {"weight": engine.master(parameter)}
-        if parameter.requires_grad:
-            kinds |= {moment: engine.moment(parameter, moment) for moment in MOMENTS}
-        if writes:
-            tensors |= {f"{kind}/{name}": keep(tensor) for kind, tensor in kinds.items()}
+        for kind in ("weight", *(MOMENTS if parameter.requires_grad else ())):
+            # One after the other: each is gathered whole on the device.
+            tensor = engine.master(parameter) if kind == "weight" else engine.moment(parameter, kind)
+            if writes:
+                tensors[f"{kind}/{name}"] = keep(tensor)
         table[name] = {
             "file": f"stage_{engine.stage}.safetensors",
             "shape": list(parameter.shape),

@@ -89,6 +89,21 @@ def test_killed_stages_are_started_again_by_torchrun_and_compute_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
+def test_a_stage_killed_while_it_writes_beside_training(
+    material: Material, pair: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    fault = {"fault": "die_writing", "rank": 1, "step": 4, "once": str(tmp_path / "killed")}
+    arguments = [*TWO, "checkpoint.asynchronous=true", f"run={directory}", *material.arguments]
+    succeeded(elastic(2, 1, faulty([fault], arguments)))
+    log = (directory / "log.txt").read_text()
+    assert log.count("going on from checkpoint") == log.count("going on from checkpoint step_2 of 6") == 1
+    assert_same(pair, directory)
+    assert not list((directory / "checkpoints").glob(".*")), "what was half-written is gone"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "arguments", "rank", "place"),
     [
