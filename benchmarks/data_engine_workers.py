@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data_engine.kinds import KINDS
 from data_engine.run import Plan, make_shard
 
-SAMPLES = {"chart": 1200, "chemistry": 4000, "geometry": 8000, "document": 1200}
-"""Per command: half a minute of one worker or so."""
+SAMPLES = {"chart": 800, "chemistry": 3000, "geometry": 5000}
+"""Per command: half a minute of one worker or less."""
 SHARD = 500
 MIB = 1 << 20
 
