@@ -90,7 +90,8 @@ def run(command: list[str], stop_file: Path | None = None) -> tuple[int, float, 
     Ctrl-C reaches the command from the terminal itself, and the monitor waits until it has put its things in
     order. With `stop_file` the command is out of the terminal's reach instead, and Ctrl-C makes that file, which
     asks the command to stop at the next good moment; a second Ctrl-C interrupts it at once. SIGTERM and SIGHUP are
-    passed on. A command that ends after Ctrl-C counts as interrupted (130) unless it ended well by itself.
+    passed on. A command that ends after Ctrl-C counts as interrupted (130) unless it ended well by itself; so does one
+    that somebody else asked to stop: it leaves a file `stopped` beside `stop_file`.
     """
     started = time.monotonic()
     child = subprocess.Popen(command, process_group=None if stop_file is None else 0)
@@ -119,6 +120,7 @@ def run(command: list[str], stop_file: Path | None = None) -> tuple[int, float, 
         except subprocess.TimeoutExpired:
             continue
         seconds = time.monotonic() - started
-        if interrupts and (status != 0 or stop_file is not None):
+        stopped = status == 0 and stop_file is not None and stop_file.with_name("stopped").exists()
+        if stopped or (interrupts and (status != 0 or stop_file is not None)):
             status = 130
         return (128 - status if status < 0 else status), seconds, peak.bytes if peak else None

@@ -5,7 +5,8 @@ mean: finish this step, save, leave. `control/save` means: save and go on. `cont
 remove that checkpoint.
 
 The exit status after a signal is 128 + its number, as for a program that the signal ended, so that whoever started
-the run does not take it for finished; after `control/stop` it is 0, so that torchrun does not start it again.
+the run does not take it for finished; after `control/stop` it is 0, so that torchrun does not start it again. A run
+that left before its last step leaves `control/stopped` behind, for whoever wants to tell the two apart.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-REQUESTS = ("stop", "save", "pin")
-"""Names of files in `control/`."""
+from train.run_directory import REQUESTS, STOPPED
+
 IMPATIENT_AFTER = 3.0
 """Seconds after which a second Ctrl-C leaves at once, without saving."""
 
@@ -63,6 +64,11 @@ class Control:
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         stop, save, pin, number = flags.tolist()
         return Request(stop=bool(stop or number), save=bool(save), pin=bool(pin), signal=number)
+
+    def leave(self) -> None:
+        """Tell that the run leaves before its last step, as asked."""
+        if self._rank == 0:
+            (self._directory / STOPPED).touch()
 
     def _take(self, name: str) -> bool:
         path = self._directory / name

@@ -137,6 +137,7 @@ def _steps(
                 watch.enter("save", step)
                 saver.save(step, request.pin, must=request.stop or step == config.steps)
             if request.stop and step < config.steps:
+                control.leave()
                 log.say(
                     f"stopped as asked at step {step} of {config.steps}; the same command goes on from here"
                 )

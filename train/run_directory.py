@@ -9,7 +9,7 @@
     latest              name of the newest checkpoint
     broken_steps.jsonl  spikes and losses that were not finite, with their samples
     quarantine-*.jsonl  damaged samples that were left out, see `train.data.damage`
-    control/            a file `stop`, `save` or `pin` in it asks the run to do so
+    control/            a file `stop`, `save` or `pin` in it asks the run to do so; `stopped`: it did, before its end
     heartbeat/, stacks/ signs of life of every process, see `train.watch`
     profile/            what torch's profiler recorded
     report/             plots; data.json of `data_report=true`, which may be there before the run is
@@ -33,6 +33,11 @@ from data_engine.files import atomic_write_text
 from model.tokenizer import Tokenizer
 from train.config import TrainConfig
 from train.run_lock import RunLock
+
+REQUESTS = ("stop", "save", "pin")
+"""Names of files in `control/` by which somebody asks for something, see `train.control`."""
+STOPPED = "stopped"
+"""Name of the file there that says: left before the last step, as asked. Removed when the run goes on."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -109,8 +114,8 @@ class RunDirectory:
         self.lock.take()
         self.checkpoints.mkdir(exist_ok=True)
         self.control.mkdir(exist_ok=True)
-        for request in ("stop", "save", "pin"):
-            (self.control / request).unlink(missing_ok=True)
+        for name in (*REQUESTS, STOPPED):
+            (self.control / name).unlink(missing_ok=True)
         text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
         atomic_write_text(self.config_file, text)
         if tokenizer is not None:

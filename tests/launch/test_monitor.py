@@ -100,6 +100,18 @@ def test_ctrl_c_can_ask_by_a_file(tmp_path: Path) -> None:
     assert "Stopping after this step" in process.stderr.read()
 
 
+def test_a_command_that_somebody_asked_to_stop_was_interrupted(tmp_path: Path) -> None:
+    """Else what follows would take a half-trained model for a whole one."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import monitor; from pathlib import Path; "
+        "sys.exit(monitor.run([sys.executable, '-c', ''], Path(sys.argv[2], 'stop'))[0])"
+    )
+    command = [sys.executable, "-c", code, str(Path(monitor.__file__).parent), str(tmp_path)]
+    assert subprocess.run(command).returncode == 0
+    (tmp_path / "stopped").touch()
+    assert subprocess.run(command).returncode == 130
+
+
 def test_a_command_that_fails_after_ctrl_c_was_interrupted() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import monitor; "

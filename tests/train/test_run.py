@@ -216,6 +216,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(material: Material, tmp_p
     stopped = int((directory / "latest").read_text().strip().removeprefix("step_"))
     assert 3 <= stopped < 4000
     assert f"stopped as asked at step {stopped} of 4000" in rest
+    assert (directory / "control/stopped").exists()
     assert Checkpoint.open(directory / f"checkpoints/step_{stopped}").step == stopped
 
 
