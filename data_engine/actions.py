@@ -1,4 +1,4 @@
-"""`python -m data_engine kind=card samples=20000 seed=1 workers=2 out=data/train/card`: see --help."""
+"""What `python -m data_engine` does: makes, imports, indexes, checks, mends and shows datasets."""
 
 from __future__ import annotations
 
@@ -217,7 +217,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """The command line: never returns."""
     run(
         main,
         schema_of,

@@ -8,9 +8,11 @@ again from the streams of the next attempt.
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_engine.assets import asset_path
 from data_engine.fonts import CHINESE_FAMILY
 from data_engine.options import ChartOptions, width_and_height
 from data_engine.prompts import PARSE_FIGURE
@@ -21,6 +23,9 @@ from data_engine.render.chart_content import ChartContent, random_content
 from data_engine.render.chart_style import ChartLayout, ChartStyle, layout_of, random_style, slice_text
 from data_engine.render.graphics import font_versions, graphics_versions, versions_of
 from data_engine.render.png import encode
+
+if TYPE_CHECKING:
+    from data_engine.render.echarts_engine import EChartsEngine
 
 _ATTEMPTS = 300
 _ATTEMPTS_PER_FORM = 30
@@ -37,15 +42,11 @@ class ChartRenderer(Renderer):
         self._font_hashes = font_versions(self._families)  # refuses at once when a font is missing
         self._uses_echarts = options.engine != "matplotlib"
         self._uses_matplotlib = options.engine != "echarts"
-        self._engine = None
-        if self._uses_matplotlib:
-            from data_engine.render.chart_matplotlib import prepare_matplotlib
-
-            prepare_matplotlib()
         if self._uses_echarts:
-            from data_engine.render.echarts_engine import EChartsEngine
-
-            self._engine = EChartsEngine(self._families)
+            asset_path("echarts.min.js")  # refuses at once when it is missing
+        # Made with the first chart: who only asks for the versions, as the process that hands out shards, need not
+        # wait a second for what draws them.
+        self._engine: EChartsEngine | None = None
 
     def versions(self) -> dict[str, str]:
         versions = graphics_versions() | self._font_hashes
@@ -99,8 +100,10 @@ class ChartRenderer(Renderer):
 
             return draw_matplotlib(content, style, layout)
         from data_engine.render.chart_echarts import draw_echarts
+        from data_engine.render.echarts_engine import EChartsEngine
 
-        assert self._engine is not None, "the renderer was closed"
+        if self._engine is None:
+            self._engine = EChartsEngine(self._families)
         return draw_echarts(self._engine, content, style, layout)
 
 

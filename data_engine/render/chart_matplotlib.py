@@ -31,8 +31,9 @@ _POINTS = 72 / _DPI  # per pixel
 _BAR_SHARE = 0.72  # of a category's room
 
 
-def prepare_matplotlib() -> None:
-    """matplotlib's own defaults, whatever the machine's matplotlibrc says."""
+@functools.cache
+def _use_defaults() -> None:
+    """matplotlib's own defaults, whatever the machine's matplotlibrc says; once per process."""
     matplotlib.rcParams.update(matplotlib.rcParamsDefault)
 
 
@@ -40,6 +41,7 @@ def draw_matplotlib(
     content: ChartContent, style: ChartStyle, layout: ChartLayout
 ) -> tuple[np.ndarray, list[DrawnText]]:
     """The picture [H, W, 4] and the texts in it."""
+    _use_defaults()
     width, height = style.width, style.height
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=style.paper)
     canvas = FigureCanvasAgg(figure)

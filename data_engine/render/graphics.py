@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -67,8 +66,7 @@ def color_surface(width: int, height: int) -> tuple[np.ndarray, skia.Surface]:
 
 def graphics_versions() -> dict[str, str]:
     """Versions of the libraries that decide the pixels and bytes of every renderer."""
-    versions = versions_of("skia-python", "fpng", "opencv-python-headless", "numpy")
-    return {**versions, "zlib": zlib.ZLIB_RUNTIME_VERSION}
+    return versions_of("skia-python", "isal", "opencv-python-headless", "numpy")
 
 
 def versions_of(*distributions: str) -> dict[str, str]:

@@ -137,3 +137,16 @@ def test_the_command_makes_and_verifies(data_engine: Command, tmp_path: Path) ->
     sheet = tmp_path / "cards-contact-sheet.png"
     assert checked.stdout == f"cards: 30 samples in 1 shards are whole, 0 skipped\nlook at {sheet}\n"
     assert sheet.exists()
+
+
+def test_what_a_process_imports(tmp_path: Path) -> None:
+    """A worker imports `__main__` anew, and the parent only asks for versions: neither waits for what it does not use."""
+    code = (
+        "import sys, pathlib, data_engine.__main__\n"
+        "from data_engine.run import Plan, options_of\n"
+        "plan = Plan('chart', options_of('chart')(), 1, 1, 1, pathlib.Path(sys.argv[1]))\n"
+        "assert plan.configuration(0)['versions']['mini-racer']\n"
+        "print(*({'hydra', 'matplotlib', 'py_mini_racer', 'pyecharts'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
