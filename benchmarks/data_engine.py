@@ -4,12 +4,13 @@ python benchmarks/data_engine.py                        # all rows, some minutes
 python benchmarks/data_engine.py kinds=pdf,document source=DIR rounds=7
 
 All rows take turns in one process: a round makes `samples` samples of each, and the median round counts. What
-counts is the processor's time, child processes included, not the clock: the machine is shared.
+counts is the processor's time, child processes included, not the clock: the machine is shared. For the browsers'
+rows: chromium and a chromedriver of its version on PATH, pip install selenium snapshot-selenium.
 """
 
 from __future__ import annotations
 
-import resource
+import os
 import shutil
 import statistics
 import subprocess
@@ -25,17 +26,28 @@ import cv2
 import pypdfium2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "launch"))
 
-from data_engine_usual import chrome_chart, pillow_molecule, pyplot_chart, pyplot_figure
+from data_engine_usual import pillow_molecule, pyplot_chart, pyplot_figure, selenium_chart
+from monitor import children_of
 
 from data_engine.document_options import DegradeOptions
 from data_engine.kinds import KINDS
 from data_engine.run import Plan, close_renderer, make_shard
 
-_USUAL = 20
-"""Samples per round that are made the usual way."""
 WARM_UP = 30
 """Samples that are made before the first round: caches of glyphs, a JavaScript engine that warms up."""
+
+
+@dataclass(frozen=True)
+class UsualWay:
+    """How a sample is usually made."""
+
+    name: str
+    make: Callable[[Path, int], None] | None
+    """Makes the n-th sample, into a directory; None where its programs are missing."""
+    samples: int = 20
+    """Per round."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     degrade: float = 0.0
     """Share of degraded pictures."""
-    usual: Callable[[Path, int], None] | None = None
-    """The usual way to make the n-th sample, into a directory."""
-    usual_name: str = ""
-    usual_samples: int = _USUAL
-    """Per round."""
+    usual: tuple[UsualWay, ...] = ()
     warm_up: int = WARM_UP
     """Samples before the first that counts. A JavaScript engine compiles for some hundred charts; a worker makes
     thousands."""
@@ -95,12 +103,16 @@ def bare_pdfium(source: Path) -> Callable[[Path, int], None]:
 def rows(source: Path | None) -> list[Row]:
     """All rows that can be measured here."""
     echarts, matplotlib = {"engine": "echarts"}, {"engine": "matplotlib"}
-    chrome = chrome_chart()
+    browsers = (
+        UsualWay("snapshot-selenium, fresh browser", selenium_chart(reused=False), 3),
+        UsualWay("one browser for all", selenium_chart(reused=True)),
+    )
+    pyplot = UsualWay("pyplot, savefig", pyplot_chart)
     found = [
-        Row("ECharts chart 512 px", "chart", 12.0, echarts, 0.0, chrome, "pyecharts, fresh Chromium", 2, 300),
-        Row("matplotlib chart 512 px", "chart", 50.0, matplotlib, 0.0, pyplot_chart, "pyplot, savefig"),
-        Row("molecule 512 px", "chemistry", 4.0, {}, 0.0, pillow_molecule, "MolToImage, Pillow"),
-        Row("geometry 512 px", "geometry", 1.2, {}, 0.0, pyplot_figure, "pyplot, savefig"),
+        Row("ECharts chart 512 px", "chart", 12.0, echarts, usual=browsers, warm_up=300),
+        Row("matplotlib chart 512 px", "chart", 50.0, matplotlib, usual=(pyplot,)),
+        Row("molecule 512 px", "chemistry", 4.0, usual=(UsualWay("MolToImage, Pillow", pillow_molecule),)),
+        Row("geometry 512 px", "geometry", 1.2, usual=(UsualWay("pyplot, savefig", pyplot_figure),)),
         Row("synthetic page 792 x 1024, figures by other kinds", "document", 8.0),
         Row("the same without figures", "document", 8.0, {"figures": 0.0}),
         Row("the same, all degraded", "document", None, {"figures": 0.0}, degrade=1.0),
@@ -111,37 +123,27 @@ def rows(source: Path | None) -> list[Row]:
         Row("page of words (kind page) 1024 px", "page", None, {"size": [792, 1024], "words": [300, 500]}),
     ]
     if source is not None:
-        poppler, bare = pdftoppm_page(source), bare_pdfium(source)
-        pdf = {"source": str(source)}
-        found.append(
-            Row(
-                "PDF page 1024 px with text",
-                "pdf",
-                8.0,
-                {**pdf, "grounding": 0.0},
-                0.0,
-                bare,
-                "bare pypdfium2",
-            )
-        )
-        found.append(
-            Row(
-                "PDF page 1024 px with boxes",
-                "pdf",
-                None,
-                {**pdf, "grounding": 1.0},
-                0.0,
-                poppler,
-                "pdftoppm",
-            )
-        )
+        poppler = UsualWay("pdftoppm, pdftotext", pdftoppm_page(source))
+        bare = UsualWay("bare pypdfium2", bare_pdfium(source))
+        coarse, fine = ({"source": str(source), "grounding": share} for share in (0.0, 1.0))
+        found += [
+            Row("PDF page 1024 px with text", "pdf", 8.0, coarse, usual=(bare, poppler)),
+            Row("PDF page 1024 px with boxes", "pdf", None, fine),
+        ]
     return found
 
 
-def cpu_seconds() -> float:
-    """Of this process and of its children that ended."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+def cpu_seconds_of_all() -> float:
+    """Of this process, of all processes that it or they started and that still run, and of those that ended;
+    in steps of a hundredth of a second."""
+    total = 0
+    for process in children_of(os.getpid()):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # ended meanwhile, and is now in its parent's sum
+        total += sum(map(int, fields[11:15]))  # user and system, then those of children that were waited for
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def measure(row: Row, directory: Path, samples: int, number: int) -> float:
@@ -156,9 +158,17 @@ def measure(row: Row, directory: Path, samples: int, number: int) -> float:
         degrade=DegradeOptions(probability=row.degrade),
     )
     make_shard(replace(plan, shard_samples=row.warm_up, seed=2), 0)
-    start = cpu_seconds()
+    start = time.process_time()
     shard = make_shard(plan, 1 + number)
-    return (cpu_seconds() - start) * 1e3 / max(1, shard.record.samples)
+    return (time.process_time() - start) * 1e3 / max(1, shard.record.samples)
+
+
+def measure_usual(way: UsualWay, make: Callable[[Path, int], None], directory: Path, number: int) -> float:
+    """CPU milliseconds per sample of the usual way."""
+    start = cpu_seconds_of_all()
+    for sample in range(way.samples):
+        make(directory, number * way.samples + sample)
+    return (cpu_seconds_of_all() - start) * 1e3 / way.samples
 
 
 def main(arguments: list[str]) -> None:
@@ -168,25 +178,23 @@ def main(arguments: list[str]) -> None:
     rounds, samples = int(given.get("rounds", 5)), int(given.get("samples", 60))
     chosen = [row for row in rows(source) if row.kind in wanted]
     times: dict[str, list[float]] = {row.name: [] for row in chosen}
-    usual: dict[str, list[float]] = {row.name: [] for row in chosen}
+    usual: dict[UsualWay, list[float]] = {way: [] for row in chosen for way in row.usual}
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(rounds):
             for row in chosen:
                 times[row.name].append(measure(row, Path(scratch), samples, number))
                 close_renderer()
-                if row.usual is not None:
-                    start = cpu_seconds()
-                    for sample in range(row.usual_samples):
-                        row.usual(Path(scratch), number * row.usual_samples + sample)
-                    usual[row.name].append((cpu_seconds() - start) * 1e3 / row.usual_samples)
-    print("| kind | bar | median | least | usual way |")
+                for way in row.usual:
+                    if way.make is not None:
+                        usual[way].append(measure_usual(way, way.make, Path(scratch), number))
+    print("| kind | bar | median | least | usual ways, median |")
     print("|---|---|---|---|---|")
     for row in chosen:
         bar = f"{row.bar:g}" if row.bar is not None else "-"
-        other = f"{statistics.median(usual[row.name]):.0f} ({row.usual_name})" if usual[row.name] else "-"
-        print(
-            f"| {row.name} | {bar} | {statistics.median(times[row.name]):.1f} | {min(times[row.name]):.1f} | {other} |"
-        )
+        seen = ((way.name, usual[way]) for way in row.usual)
+        others = "; ".join(f"{statistics.median(found):.0f} ({name})" for name, found in seen if found) or "-"
+        median, least = statistics.median(times[row.name]), min(times[row.name])
+        print(f"| {row.name} | {bar} | {median:.1f} | {least:.1f} | {others} |")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ same ones.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from data_engine.assets import asset_path
 from data_engine.options import CHART_FORMS, ChartOptions, GeometryOptions
@@ -29,41 +30,66 @@ def _content(number: int) -> ChartContent:
     return random_content(draws.stream("content"), form, ChartOptions(languages=["en"]), _STEPS)
 
 
-def chrome_chart() -> Usual | None:
-    """pyecharts' HTML in a fresh headless Chromium, as snapshot tools do it; None where it is not installed."""
-    chrome = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
-    if chrome is None:
+def selenium_chart(reused: bool) -> Usual | None:
+    """pyecharts' page in headless Chromium through snapshot-selenium, at one pixel per pixel.
+
+    As documented, with a fresh browser and two seconds of patience per chart; or with one browser for all of them, the
+    script from the disk, no animation and no patience. None where selenium, chromium or chromedriver is missing.
+    """
+    if shutil.which("chromedriver") is None or shutil.which("chromium") is None:
         return None
+    try:
+        from selenium import webdriver
+        from snapshot_selenium import snapshot
+    except ImportError:
+        return None
+    from pyecharts.render import make_snapshot
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("headless", "no-sandbox", "disable-gpu"):
+        options.add_argument(argument)
+
+    def browser() -> Any:
+        return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+
+    kept: list[Any] = []
+
+    def make(directory: Path, number: int) -> None:
+        page = _pyecharts_page(directory, number)
+        if reused:
+            if not kept:
+                kept.append(browser())
+                atexit.register(kept[0].quit)
+            make_snapshot(snapshot, page, str(directory / "chart.png"), 0, 1, driver=kept[0])
+        else:
+            driver = browser()
+            make_snapshot(snapshot, page, str(directory / "chart.png"), 2, 1, driver=driver)
+            driver.quit()
+
+    return make
+
+
+def _pyecharts_page(directory: Path, number: int) -> str:
+    """The page of the n-th chart."""
     from pyecharts import options as opts
     from pyecharts.charts import Bar, Line, Pie
     from pyecharts.globals import CurrentConfig
 
     CurrentConfig.ONLINE_HOST = asset_path("echarts.min.js").parent.as_uri() + "/"
-
-    def make(directory: Path, number: int) -> None:
-        content = _content(number)
-        start = opts.InitOpts("512px", "512px", animation_opts=opts.AnimationOpts(animation=False))
-        if content.is_round:
-            values = [float(value) for value in content.series[0].values]
-            pairs = list(zip(content.categories, values, strict=True))
-            chart = Pie(start).add("", pairs)
-        else:
-            chart = (Line if content.series[0].drawn_as != "bar" else Bar)(start).add_xaxis(
-                list(content.categories)
-            )
-            for series in content.series:
-                chart.add_yaxis(series.name, [float(value) for value in series.values])
-        chart.set_global_opts(title_opts=opts.TitleOpts(title=content.title or ""))
-        page = directory / "chart.html"
-        chart.render(str(page))
-        command = [
-            chrome, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=512,512",
-            "--virtual-time-budget=500", f"--user-data-dir={directory / 'profile'}",
-            f"--screenshot={directory / 'chart.png'}", page.as_uri(),
-        ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)
-
-    return make
+    content = _content(number)
+    start = opts.InitOpts("512px", "512px", animation_opts=opts.AnimationOpts(animation=False))
+    if content.is_round:
+        values = [float(value) for value in content.series[0].values]
+        chart = Pie(start).add("", list(zip(content.categories, values, strict=True)))
+    else:
+        drawn_as = Line if content.series[0].drawn_as != "bar" else Bar
+        chart = drawn_as(start).add_xaxis(list(content.categories))
+        for series in content.series:
+            chart.add_yaxis(series.name, [float(value) for value in series.values])
+    chart.set_global_opts(title_opts=opts.TitleOpts(title=content.title or ""))
+    chart.render(str(directory / "chart.html"))
+    return str(directory / "chart.html")
 
 
 def pyplot_chart(directory: Path, number: int) -> None:
