@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data_engine.kinds import KINDS
 from data_engine.run import Plan, make_shard
 
-SAMPLES = {"chart": 800, "chemistry": 3000, "geometry": 5000}
-"""Per command: half a minute of one worker or less."""
+SAMPLES = {"chart": 2400, "chemistry": 9000, "geometry": 24000}
+"""Per command: one worker takes about a minute."""
 SHARD = 500
 MIB = 1 << 20
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 
 from data_engine.render.graphics import skia
 
@@ -40,11 +41,14 @@ def break_lines(text: str, font: skia.Font, width: float, indent: float = 0.0) -
     lines: list[Line] = []
     units: list[str] = []
     used, room = 0.0, width - indent
-    for unit in _UNIT.findall(text):
+    # One glyph per character: no ligatures, no kerning. All at once is many times quicker than unit by unit.
+    ends = list(accumulate(font.getWidths(font.textToGlyphs(text)), initial=0.0))
+    for match in _UNIT.finditer(text):
+        unit = match[0]
         blank = unit.isspace()
         if blank and not units:
             continue
-        advance = font.measureText(unit)
+        advance = ends[match.end()] - ends[match.start()]
         if used + advance > room and units and not blank:
             lines.append(_line(units, font, False))
             units, used, room = [], 0.0, width
