@@ -6,8 +6,8 @@
 
 What was answered is the union of all of it, whatever number of processes wrote the parts; so a run goes on where
 another was killed, with as many processes as there are now. A line is appended with one write, so a kill leaves at
-most one torn line at the end of a part: readers pass over it, and its owner cuts it off. Appending and joining
-exclude each other by a lock (flock) on OUT/.predictions.lock. On a file system without such locks a join that
+most one torn line at the end of a part: readers pass over it, and its owner cuts it off. Appending and
+reading exclude joining by a lock (flock) on OUT/.predictions.lock. On a file system without such locks a join that
 meets an append may lose the answers of that one moment; they are asked again.
 """
 
@@ -72,7 +72,8 @@ def anything_answered(directory: Path) -> bool:
 
 def read_answers(directory: Path) -> dict[Question, Prediction]:
     """Question to its first answer in the joined file, else in the parts. ConfigError names a wrong line."""
-    return _first_answers((directory / PREDICTIONS_FILE, *_parts(directory)))
+    with _locked(directory, fcntl.LOCK_SH):  # else a join may take the parts away that were just listed
+        return _first_answers((directory / PREDICTIONS_FILE, *_parts(directory)))
 
 
 def join(directory: Path, order: Sequence[Question]) -> bool:

@@ -25,11 +25,15 @@ open_run() {
     if [ -e "$run" ] && [ ! -d "$run/phases" ] && { [ ! -d "$run" ] || [ -n "$(ls -A "$run")" ]; }; then
         fail "$run exists and is no $command run; name another directory"
     fi
+    if [ -e "$run/phases/command" ] && [ "$(cat "$run/phases/command")" != "$name" ]; then
+        fail "$run holds a run of another command ($(cat "$run/phases/command"), not $name); name another directory"
+    fi
     "$root/launch/setup"
     cd "$root"
     export PATH="$root/.venv/bin:$PATH"
     export PYTHONWARNINGS="ignore::FutureWarning" # libraries announcing changes to each other, on every rank
-    mkdir -p "$run"
+    mkdir -p "$run/phases"
+    echo "$name" >"$run/phases/command"
     trap : INT # the part that runs gets Ctrl-C itself; its end is reported by `stopped`
 }
 

@@ -12,8 +12,11 @@ python -m train --help
 from __future__ import annotations
 
 import os
+import platform
+import signal
 import sys
 import time
+from typing import NoReturn
 
 from data_engine.command_line import run
 from data_engine.errors import ConfigError
@@ -57,14 +60,18 @@ def _train(config: TrainConfig) -> int:
     try:
         return train(prepared)
     except (ConfigError, DamagedDataError, DisagreementError, BrokenStepError, CheckpointError) as error:
-        if RANK == 0:
-            sys.stderr.write(f"error: {error}\n")
+        if RANK > 0:
+            _await_rank_0(error)
+        sys.stderr.write(f"error: {error}\n")
         return 2
 
 
-def _await_rank_0() -> None:
-    """Ranks above 0 refuse the same configuration for the same reason: rank 0 says it, once."""
-    time.sleep(5)
+def _await_rank_0(error: Exception) -> NoReturn:
+    """Ranks above 0 refuse for the reason of rank 0, which says it, once, and whose end ends them. Who is still there
+    after some seconds refuses alone (a directory that is not on this machine), and says so itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(5 + 0.5 * int(os.environ.get("LOCAL_RANK", "0")))  # one of a machine, and not all of them
+    sys.stderr.write(f"error: rank {RANK} on {platform.node()}: {error}\n")
     sys.exit(2)
 
 
@@ -74,6 +81,6 @@ if __name__ == "__main__":
 
         try:
             sys.exit(main(compose(TrainConfig, sys.argv[1:], "train")))
-        except ConfigError:
-            _await_rank_0()
+        except ConfigError as refusal:
+            _await_rank_0(refusal)
     run(main, TrainConfig, config_name="train", description=__doc__ or "")

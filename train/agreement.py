@@ -87,7 +87,7 @@ class Agreement:
         Raises:
             DisagreementError: on all ranks alike.
         """
-        self._exchange(step)
+        self._exchange(step, judges=False)  # what the damage ends is the next step, not what stands
 
     def _fetch(self, loader: PackedLoader, step: int) -> list[MicroBatch]:
         batches = list(loader.step_batches(step))
@@ -95,7 +95,9 @@ class Agreement:
             self._quarantine.add(step + 1, damages)
         return batches
 
-    def _exchange(self, step: int, plan: int = 0, failure: Exception | None = None) -> None:
+    def _exchange(
+        self, step: int, plan: int = 0, failure: Exception | None = None, judges: bool = True
+    ) -> None:
         sent, self._sent = self._sent, []
         numbers = [0] * 6
         numbers[PLAN] = plan
@@ -116,7 +118,8 @@ class Agreement:
             sentence = text_of_rank(self._engine, failed, "" if failure is None else str(failure))
             raise REFUSALS[table[failed][FAILED] - 1](sentence)
         compare(step, table, self._world.data_parallel_size)
-        self._count(step, table)
+        if judges:
+            self._count(step, table)
 
     def _count(self, step: int, table: list[list[int]]) -> None:
         damaged = table[0][QUARANTINED_BEFORE] + sum(row[QUARANTINED] for row in table)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import weakref
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ class HostRoom:
         try:
             self._memory = torch.empty(capacity, dtype=torch.uint8)
             if self._on_gpu and capacity:
-                _lock_pages(self._memory)
+                _lock_pages(self._memory, device)
         except RuntimeError as error:
             raise OSError(
                 errno.ENOMEM,
@@ -70,8 +71,13 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def _lock_pages(memory: Tensor) -> None:
+def _lock_pages(memory: Tensor, device: torch.device) -> None:
     # Not torch's own page-locked memory: its allocator rounds up to a power of two, up to twice the memory.
     cudart, address = torch.cuda.cudart(), memory.data_ptr()
-    torch.cuda.check_error(cudart.cudaHostRegister(address, memory.nbytes, 0))
+    status = cudart.cudaHostRegister(address, memory.nbytes, 0)
+    if status != cudart.cudaError.success:
+        # CUDA keeps a failure for whoever asks next: not for a kernel by which the ranks tell each other of this one.
+        with suppress(RuntimeError):
+            torch.zeros((), device=device)
+        torch.cuda.check_error(status)
     weakref.finalize(memory, cudart.cudaHostUnregister, address)

@@ -140,7 +140,7 @@ def test_the_command_makes_and_verifies(data_engine: Command, tmp_path: Path) ->
 
 
 def test_what_a_process_imports(tmp_path: Path) -> None:
-    """A worker imports `__main__` anew, and the parent only asks for versions: neither waits for what it does not use."""
+    """A worker imports `__main__` anew, and the parent only asks for versions: neither waits for the rest."""
     code = (
         "import sys, pathlib, data_engine.__main__\n"
         "from data_engine.run import Plan, options_of\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_engine.job import Share
-from evaluation.parts import PredictionFile, join, read_answers
+from evaluation.parts import LOCK, PredictionFile, join, read_answers
 from evaluation.predictions import PREDICTIONS_FILE, SETTINGS_FILE, read_predictions
 from tests.evaluation.test_predictions import ANSWER, SETTINGS
 from tests.small_disks import mounted_disk
@@ -22,6 +23,20 @@ ORDER = [answer.question for answer in ANSWERS]
 
 def files(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+
+
+def test_who_reads_waits_for_who_joins(tmp_path: Path) -> None:
+    """Else it would look for parts that are gone, or miss what they held."""
+    PredictionFile(tmp_path, SETTINGS, Share(0, 2)).append(ANSWERS[:3])
+    found: list[int] = []
+    reader = threading.Thread(target=lambda: found.append(len(read_answers(tmp_path))))
+    with open(tmp_path / LOCK) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        reader.start()
+        reader.join(0.2)
+        assert reader.is_alive()
+    reader.join(10)
+    assert found == [3]
 
 
 def test_parts_of_any_number_of_processes_become_one_file_in_order(tmp_path: Path) -> None:

@@ -68,6 +68,16 @@ def test_quickstart_refuses_a_directory_that_is_no_run(clone: Path, tmp_path: Pa
     assert [path.name for path in mine.iterdir()] == ["thesis.tex"]
 
 
+def test_the_whole_runs_refuse_the_directory_of_another(clone: Path, tmp_path: Path) -> None:
+    """They render datasets of other names, which the first would then train on and read."""
+    (tmp_path / "run" / "phases").mkdir(parents=True)
+    (tmp_path / "run" / "phases" / "command").write_text("compression_curve\n")
+    for arguments in ([], ["--rehearsal"]):
+        result = call(clone / "launch" / "quickstart", *arguments, str(tmp_path / "run"))
+        refused(result, r"holds a run of another command \(compression_curve, not ")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["phases"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"), [(["--fast"], "unknown option --fast"), (["a", "b"], "2 were given")]
 )

@@ -88,6 +88,23 @@ def test_a_budget_that_is_used_up_stops_the_run(material: Material, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_budget_that_is_used_up_on_the_way_leaves_what_was_learnt(
+    material: Material, tmp_path: Path
+) -> None:
+    arguments, tar, data = copy_of(material, tmp_path / "data")
+    flip(tar, [f"{data.key(i)}.png" for i in range(0, len(data), 5)])
+    arguments += ["parallel.pipeline_stages=1", "parallel.cut=balanced", "checkpoint.every=100"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    succeeded(train(1, *STEPS, f"run={whole}", *arguments))
+    at_first = [row for row in quarantine(whole) if row["step"] == 1]
+    result = train(1, *STEPS, f"run={run}", f"damage.budget={len(at_first)}", *arguments)
+    assert result.returncode == 2, result.stderr
+    step = int((run / "latest").read_text().strip().removeprefix("step_"))
+    assert 1 <= step < 4 and result.stderr.startswith(f"error: step {step + 1}: ")
+    assert Checkpoint.open(run / f"checkpoints/step_{step}").step == step
+
+
+@pytest.mark.slow
 def test_damage_while_training_ends_all_processes_with_a_checkpoint(
     material: Material, tmp_path: Path
 ) -> None:

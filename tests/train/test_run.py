@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -279,6 +280,17 @@ def test_a_refusal_is_one_line_and_status_2(material: Material, tmp_path: Path) 
     assert result.returncode == 2
     assert result.stderr.startswith("error: sequence.tokens=8") and result.stderr.count("\n") == 1
     assert not directory.exists()
+
+
+@pytest.mark.slow
+def test_who_refuses_alone_says_so_itself(material: Material, tmp_path: Path) -> None:
+    """As where a directory is missing on one machine only: rank 0 goes on, and nobody else would tell."""
+    arguments = [*STAGE_2, *material.arguments, f"run={tmp_path / 'run'}", "stepz=4"]
+    ranks = {"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "4"}
+    result = run([sys.executable, "-m", "train", *arguments], 200, **ranks)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: rank 2 on {platform.node()}: ")
+    assert "stepz" in result.stderr and result.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
