@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_engine import command_line
 from data_engine.assets import fetch_assets
 from data_engine.command import schema_of
-from data_engine.command_line import help_text, run
+from data_engine.command_line import help_text
 from data_engine.dataset import DamagedSampleError, open_datasets
 from data_engine.errors import ConfigError, in_range, one_of
 from data_engine.executors import EXECUTORS
@@ -219,7 +220,7 @@ def _duration(seconds: float) -> str:
 
 def start() -> None:
     """The command line: never returns."""
-    run(
+    command_line.run(
         main,
         schema_of,
         description=DESCRIPTION,
