@@ -98,7 +98,8 @@ class ChemistryOptions:
     size: Any = 512
     """Side of the square image in pixels, or [WIDTH,HEIGHT]."""
     smiles: str | None = None
-    """File of molecules (.smi or .smi.gz; the first column is the SMILES); null: the NCI list inside RDKit."""
+    """File of molecules, plain or .gz: .csv or .tsv with a column smiles; else a molecule per line, the SMILES first or
+    after a number, as in PubChem's CID-SMILES; null: the NCI list inside RDKit."""
     max_atoms: int | None = None
     """Leave out molecules with more heavy atoms; null: draw all. Reads the whole file first."""
     split: str = "all"
@@ -168,6 +169,8 @@ class ChartOptions:
     """Side of the square image in pixels, or [WIDTH,HEIGHT]."""
     engine: str = "mixed"
     """echarts (pyecharts through ECharts, without a browser), matplotlib, or mixed."""
+    label: str = "table"
+    """table; or dictionary: OneChart's keys and prompt, values as the picture writes them. The scorers read tables."""
     matplotlib_share: float = 0.25
     """Share of matplotlib in engine=mixed, 0 to 1; a matplotlib chart costs several times an ECharts one."""
     forms: list[str] = field(default_factory=lambda: list(CHART_FORMS))
@@ -190,6 +193,7 @@ class ChartOptions:
     def __post_init__(self) -> None:
         width, height = width_and_height(self.size)
         one_of("options.engine", self.engine, ("mixed", "echarts", "matplotlib"))
+        one_of("options.label", self.label, ("table", "dictionary"))
         span("options.categories", self.categories, 1, 12)
         span("options.series", self.series, 1, 8)
         check_languages(self.languages)

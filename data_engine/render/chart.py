@@ -15,7 +15,7 @@ import numpy as np
 from data_engine.assets import asset_path
 from data_engine.fonts import CHINESE_FAMILY
 from data_engine.options import ChartOptions, width_and_height
-from data_engine.prompts import PARSE_FIGURE
+from data_engine.prompts import CHART_TO_DICTIONARY, PARSE_FIGURE
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from data_engine.render.canvas_player import DrawnText
@@ -85,7 +85,10 @@ class ChartRenderer(Renderer):
             pixels, texts = self._draw(engine, content, style, layout)
             if is_legible(needed_texts(content, style), texts, self._width, self._height):
                 details = {"form": content.form, "language": content.language.code, "attempt": attempt}
-                return Rendered((encode(pixels),), PARSE_FIGURE, content.table(), engine, details)
+                prompt, label = PARSE_FIGURE, content.table()
+                if options.label == "dictionary":
+                    prompt, label = CHART_TO_DICTIONARY, content.dictionary()
+                return Rendered((encode(pixels),), prompt, label, engine, details)
         raise NoSampleError(
             "no legible chart",
             f"{_ATTEMPTS} attempts at {self._width} x {self._height} pixels: make options.size larger, or "

@@ -6,6 +6,7 @@ a fraction of the axis's step that can be told apart by eye: then it is not a ro
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
@@ -81,6 +82,21 @@ class ChartContent:
             cells = "".join(f"<td>{self.value_text(series, place)}</td>" for series in self.series)
             rows.append(f"<tr><td>{escape(category)}</td>{cells}</tr>")
         return f"<table>{''.join(rows)}</table>"
+
+    def dictionary(self) -> str:
+        """The label as OneChart has it (arXiv 2404.09987): a name to a value, or with several series first theirs.
+
+        What the picture does not say is "None".
+        """
+        columns = {
+            series.name: {
+                category: self.value_text(series, place) for place, category in enumerate(self.categories)
+            }
+            for series in self.series
+        }
+        values = columns if len(columns) > 1 else next(iter(columns.values()))
+        said = {"title": self.title or "None", "source": "None", "x_title": "None", "y_title": "None"}
+        return json.dumps({**said, "values": values}, ensure_ascii=False)
 
 
 def text_of(value: Decimal) -> str:

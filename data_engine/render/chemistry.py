@@ -23,7 +23,7 @@ from data_engine.random_stream import Draws, Stream, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from data_engine.render.graphics import color_surface, graphics_versions, gray_surface, skia, versions_of
 from data_engine.render.png import encode
-from data_engine.smiles import nci_file, read_smiles
+from data_engine.smiles import Molecules, nci_file, read_smiles
 
 INVALID = "invalid SMILES"
 _HELD_OUT = 10  # one molecule in so many is held out
@@ -37,8 +37,8 @@ class ChemistryRenderer(Renderer):
         rdBase.DisableLog("rdApp.*")  # what RDKit refuses is reported by us, with its line
         molecules = read_smiles(self._file)
         if options.max_atoms is not None or options.split != "all":
-            molecules = [entry for entry in molecules if self._is_wanted(entry[1])]
-        if not molecules:
+            molecules = Molecules(entry for entry in molecules if self._is_wanted(entry[1]))
+        if not len(molecules):
             raise ConfigError(
                 f"no molecule of {self._file} passes options.max_atoms and options.split: loosen them, or give "
                 "another options.smiles=FILE."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -268,3 +269,16 @@ def test_what_the_layout_has_room_for_is_legible_when_drawn(charts: Charts) -> N
     """The check after drawing is a guard, not the rule: a chart drawn in vain costs as much as one kept."""
     assert len(charts.rendered) == sum(charts.verdicts) == 30
     assert len(charts.verdicts) <= 33
+
+
+@needs_assets
+def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
+    dictionaries = samples("chart", label="dictionary")
+    for table, other in zip(samples("chart"), dictionaries, strict=True):
+        assert other.pictures == table.pictures
+        assert other.prompt == "<image>\nConvert the key information of the chart to a python dict:"
+        said = json.loads(other.response)
+        assert list(said) == ["title", "source", "x_title", "y_title", "values"]
+        (_, *names), *rows = Table(table.response).rows
+        columns = {name: {row[0]: row[place] for row in rows} for place, name in enumerate(names, start=1)}
+        assert said["values"] == (columns if len(names) > 1 else columns[names[0]])
