@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,11 +26,6 @@ class Molecules:
             self._text += smiles.encode()
             self._ends.append(len(self._text))
             self._lines.append(line)
-
-    @property
-    def bytes(self) -> int:
-        """What they take."""
-        return sum(map(sys.getsizeof, (self._text, self._ends, self._lines)))
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -67,7 +61,7 @@ def read_smiles(path: Path) -> Molecules:
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"the file of molecules {path} cannot be read: {reason}.") from error
-    if not len(found):
+    if not found:
         raise ConfigError(f"the file of molecules {path} is empty: give one SMILES per line.")
     return found
 
@@ -83,14 +77,16 @@ def _of_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 def _of_table(path: Path, file: TextIO, separator: str) -> Iterator[tuple[int, str]]:
     rows = csv.reader(file, delimiter=separator)
     header = next(rows, [])
+    if not header:
+        return
     place = _column(header)
-    if header and place is None:
+    if place is None:
         raise ConfigError(
             f"the file of molecules {path} has no column of SMILES: its header names {', '.join(header)[:200]}; "
             "call one smiles."
         )
     for row in rows:
-        if place is not None and place < len(row) and row[place].strip():
+        if place < len(row) and row[place].strip():
             yield rows.line_num, row[place].strip()
 
 

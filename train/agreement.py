@@ -63,7 +63,7 @@ class Agreement:
             DisagreementError: on all ranks alike.
         """
         if self._loader is None:
-            self._exchange(step)
+            self._count(step, self._exchange(step))
             return None
         batches: list[MicroBatch] | None = None
         plan = 0
@@ -77,7 +77,7 @@ class Agreement:
             failure = ConfigError(
                 f"step {step + 1}: the data cannot be read or its damage not recorded: {error}."
             )
-        self._exchange(step, plan, failure)
+        self._count(step, self._exchange(step, plan, failure))
         self._sent = [batch.metadata[HEADER, :HEADER_LENGTH] for batch in batches or ()]
         return batches
 
@@ -87,7 +87,7 @@ class Agreement:
         Raises:
             DisagreementError: on all ranks alike.
         """
-        self._exchange(step, judges=False)  # what the damage ends is the next step, not what stands
+        self._exchange(step)  # without judging the damage: it ends the next step, not what stands
 
     def _fetch(self, loader: PackedLoader, step: int) -> list[MicroBatch]:
         batches = list(loader.step_batches(step))
@@ -95,9 +95,7 @@ class Agreement:
             self._quarantine.add(step + 1, damages)
         return batches
 
-    def _exchange(
-        self, step: int, plan: int = 0, failure: Exception | None = None, judges: bool = True
-    ) -> None:
+    def _exchange(self, step: int, plan: int = 0, failure: Exception | None = None) -> list[list[int]]:
         sent, self._sent = self._sent, []
         numbers = [0] * 6
         numbers[PLAN] = plan
@@ -118,8 +116,7 @@ class Agreement:
             sentence = text_of_rank(self._engine, failed, "" if failure is None else str(failure))
             raise REFUSALS[table[failed][FAILED] - 1](sentence)
         compare(step, table, self._world.data_parallel_size)
-        if judges:
-            self._count(step, table)
+        return table
 
     def _count(self, step: int, table: list[list[int]]) -> None:
         damaged = table[0][QUARANTINED_BEFORE] + sum(row[QUARANTINED] for row in table)

@@ -38,7 +38,7 @@ class ChemistryRenderer(Renderer):
         molecules = read_smiles(self._file)
         if options.max_atoms is not None or options.split != "all":
             molecules = Molecules(entry for entry in molecules if self._is_wanted(entry[1]))
-        if not len(molecules):
+        if not molecules:
             raise ConfigError(
                 f"no molecule of {self._file} passes options.max_atoms and options.split: loosen them, or give "
                 "another options.smiles=FILE."
