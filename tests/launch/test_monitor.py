@@ -96,7 +96,7 @@ def test_ctrl_c_can_ask_by_a_file(tmp_path: Path) -> None:
     process.stdout.readline()
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     assert "Stopping after this step" in process.stderr.read()
 
 
@@ -127,4 +127,4 @@ def test_a_command_that_fails_after_ctrl_c_was_interrupted() -> None:
     process.stdout.readline()
     time.sleep(0.2)  # the monitor's own handler is set right after the command starts
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to everybody in the foreground
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130

@@ -70,7 +70,7 @@ def test_refusals(slurm: dict[str, str], change: dict[str, str], arguments: list
         capture_output=True,
         text=True,
         env=clean(**slurm | change),
-        timeout=20,
+        timeout=60,
     )
     assert result.returncode == 2
     assert (

@@ -172,7 +172,7 @@ def test_whoever_is_refused_asks_torchrun_to_leave(tmp_path: Path, status: int) 
     torchrun = f"trap 'echo asked >{tmp_path}/asked' TERM; {sys.executable} {WORKER} {status}; echo $?"
     parent = subprocess.run(
         ["bash", "-c", torchrun],
-        env=clean(PYTHONPATH=str(tmp_path), LAUNCH_REFUSED=str(note)), capture_output=True, text=True, timeout=20,
+        env=clean(PYTHONPATH=str(tmp_path), LAUNCH_REFUSED=str(note)), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert parent.stdout == f"{status}\n", parent.stderr
     assert (tmp_path / "asked").exists() == note.exists() == (status == 2)

@@ -43,7 +43,8 @@ def test_only_one_has_it_and_the_refusal_names_the_owner(path: Path) -> None:
     lock(path).take()
 
 
-def test_a_dead_owner_on_this_host_is_replaced_at_once(path: Path) -> None:
+def test_a_dead_owner_on_this_host_is_replaced_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.run_lock.WATCHED", 60.0)
     script = f"import os, sys; sys.path[:0] = {sys.path!r}\n"
     script += "from pathlib import Path; from train.run_lock import RunLock\n"
     script += f"RunLock(Path({str(path)!r}), Path('control')).take(); os._exit(9)"
@@ -51,7 +52,7 @@ def test_a_dead_owner_on_this_host_is_replaced_at_once(path: Path) -> None:
     assert json.loads(path.read_text())["pid"] != os.getpid()
     started = time.monotonic()
     lock(path).take()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 30, "nobody watches for signs of life"
     assert json.loads(path.read_text())["pid"] == os.getpid()
 
 

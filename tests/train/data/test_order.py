@@ -84,6 +84,6 @@ def test_positions_outside_are_refused() -> None:
 
 def test_a_million_lookups_in_under_a_second() -> None:
     permutation = Permutation(50_000_000, 1)
-    started = time.perf_counter()
+    started = time.process_time()  # of the processor: others may run beside it
     permutation.take(np.arange(1_000_000))
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
