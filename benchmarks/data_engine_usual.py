@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.assets import asset_path
-from data_engine.options import CHART_FORMS, ChartOptions, GeometryOptions
+from data_engine.chart_options import CHART_FORMS, ChartOptions
+from data_engine.geometry_options import GeometryOptions
 from data_engine.random_stream import Draws
 from data_engine.render.chart_content import ChartContent, random_content
 from data_engine.render.geometry_figure import WINDOW, random_figure

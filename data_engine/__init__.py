@@ -4,4 +4,4 @@ A sample is a pure function of (seed, kind, index), so any shard can be made aga
 byte. ENGINE_VERSION changes whenever that function does.
 """
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class ConfigError(Exception):
@@ -67,3 +67,28 @@ def span(key: str, value: Sequence[float], low: float, high: float) -> None:
         raise ConfigError(
             f"{key}=[{shown}] is not possible: give [MIN,MAX] with {low} <= MIN <= MAX <= {high}."
         )
+
+
+def weights(key: str, value: object, usual: Mapping[str, float]) -> dict[str, float]:
+    """The weight of every choice, in the order of `usual`: what a user gives as names or as {name: weight}.
+
+    A list of names weighs each of them once as often as it names it, and all others nothing; a dictionary changes the
+    weights that it names and leaves the others as they are. ConfigError for an unknown name, a weight that is no
+    number from 0 up, or when nothing is left.
+    """
+    if isinstance(value, (list, tuple)):
+        names: list[object] = list(value)
+        found = {name: float(names.count(name)) for name in usual}
+    elif isinstance(value, dict):
+        names = list(value)
+        found = {name: value.get(name, weight) for name, weight in usual.items()}
+    else:
+        raise ConfigError(f"{key}={value} is not possible: give [NAME,...] or {{NAME: WEIGHT}}.")
+    for name in names:
+        one_of(key, name, usual)
+    for name, weight in found.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < 1e9:
+            raise ConfigError(f"{key}.{name}={weight} is not possible: a weight is a number from 0 up.")
+    if not any(found.values()):
+        raise ConfigError(f"{key} needs at least one of {', '.join(usual)}.")
+    return found

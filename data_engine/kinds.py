@@ -6,9 +6,12 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from data_engine.chart_options import ChartOptions
+from data_engine.chemistry_options import ChemistryOptions
 from data_engine.document_options import DocumentOptions, PdfOptions, TextPageOptions
 from data_engine.errors import ConfigError, nearest
-from data_engine.options import CardOptions, ChartOptions, ChemistryOptions, GeometryOptions, PageOptions
+from data_engine.geometry_options import GeometryOptions
+from data_engine.options import CardOptions, PageOptions
 from data_engine.scene_text_options import SceneTextOptions
 
 if TYPE_CHECKING:

@@ -204,7 +204,8 @@
         [style, this.globalAlpha], line, this._effect()]);
     }
     _line() {
-      return [this.lineWidth, this.lineCap, this.lineJoin, this.miterLimit, this._dash, this.lineDashOffset];
+      return [this.lineWidth, this.lineCap, this.lineJoin, this.miterLimit, this._dash,
+        this.lineDashOffset || 0];  // ECharts sets undefined, which a canvas ignores
     }
     _effect() {
       const shadow = this.shadowColor && this.shadowColor !== "transparent" &&

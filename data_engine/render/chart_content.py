@@ -1,39 +1,24 @@
-"""What a chart says: names, numbers and axes, and the table that is its label.
-
-A number in the table is a number that can be read in the picture. Either it is written there, or it lies on
-a fraction of the axis's step that can be told apart by eye: then it is not a rounded number but an exact one.
-"""
+"""What a chart says: names, numbers and axes, and the table that is its label."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from html import escape
+from types import MappingProxyType
 
-from data_engine.options import ChartOptions
+from data_engine.chart_options import ChartOptions
 from data_engine.random_stream import Stream
+from data_engine.render.chart_names import Names
+from data_engine.render.chart_numbers import Axis, quantum_of, random_axis, random_shares, random_value
 from data_engine.words import LANGUAGES, Language
 
 ROUND_FORMS = ("pie", "donut", "rose")
+SIGNED_FORMS = ("bar", "horizontal bar", "line")
+"""Forms that may have values below zero."""
 _RIGHT_AXIS = {"en": " (right axis)", "zh": "(右轴)"}
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A value axis from zero to `step * ticks`."""
-
-    step: Decimal
-    ticks: int
-    unit: str
-    """"%" or ""."""
-
-    @property
-    def maximum(self) -> Decimal:
-        return self.step * self.ticks
-
-    def tick_texts(self) -> list[str]:
-        return [text_of(self.step * tick) + self.unit for tick in range(self.ticks + 1)]
 
 
 @dataclass(frozen=True)
@@ -61,18 +46,25 @@ class ChartContent:
     right_axis: Axis | None
     labels_shown: bool
     """Whether values are written into the picture."""
+    subtitle: str = ""
+    source: str = ""
+    category_title: str = ""
+    """Of the axis that the categories stand at."""
+    value_title: str = ""
+    """Of the value axis, the left one where there are two."""
+    has_legend: bool = True
+    """Without one the title names the only series."""
 
     @property
     def is_round(self) -> bool:
         return self.form in ROUND_FORMS
 
-    def unit_of(self, series: Series) -> str:
-        axis = self.right_axis if series.on_right_axis and self.right_axis is not None else self.axis
-        return axis.unit
+    def axis_of(self, series: Series) -> Axis:
+        return self.right_axis if series.on_right_axis and self.right_axis is not None else self.axis
 
     def value_text(self, series: Series, place: int) -> str:
         """A value as picture and table write it."""
-        return text_of(series.values[place]) + self.unit_of(series)
+        return self.axis_of(series).text(series.values[place])
 
     def table(self) -> str:
         """The label: empty corner, one column per series, one row per category."""
@@ -95,120 +87,73 @@ class ChartContent:
             for series in self.series
         }
         values = columns if len(columns) > 1 else next(iter(columns.values()))
-        said = {"title": self.title or "None", "source": "None", "x_title": "None", "y_title": "None"}
+        titles = [self.category_title, self.value_title]
+        x_title, y_title = reversed(titles) if self.form == "horizontal bar" else titles
+        texts = {"title": self.title, "source": self.source, "x_title": x_title, "y_title": y_title}
+        said = {key: text or "None" for key, text in texts.items()}
         return json.dumps({**said, "values": values}, ensure_ascii=False)
 
 
-def text_of(value: Decimal) -> str:
-    """A number without needless zeros and without an exponent."""
-    text = format(value, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def random_content(
+    stream: Stream,
+    form: str,
+    options: ChartOptions,
+    readable_steps: int,
+    given: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> ChartContent:
+    """The content of a chart of one form, whatever the weights of forms say.
 
-
-def random_content(stream: Stream, form: str, options: ChartOptions, readable_steps: int) -> ChartContent:
-    """The content of a chart of one form.
-
-    `readable_steps`: how many heights along a value axis the picture can tell apart.
+    `readable_steps`: how many heights along a value axis the picture can tell apart. `given`: the user's names by the
+    code of the language.
     """
-    language = LANGUAGES[stream.choice(options.languages)]
-    low, high = options.categories
-    pool = stream.choice(language.categories)
-    count = min(stream.integer(low, high), len(pool))
-    in_order = any(name[:4].isdigit() for name in pool) or pool[0] in ("Jan", "一月")
-    if in_order:
-        first = stream.integer(0, len(pool) - count)
-        categories = pool[first : first + count]
-    else:
-        categories = tuple(stream.sample(pool, count))
-    series_count = 1 if form in ROUND_FORMS else stream.integer(*options.series)
-    if form == "composite":
-        series_count = max(2, series_count)
-    names = stream.sample(language.measures, series_count + 1)
-    labels_shown = form in ROUND_FORMS or form == "stacked bar" or stream.chance(options.labels)
-    if form in ROUND_FORMS:
-        return _round_chart(stream, language, form, categories, names[0])
-    axis = _random_axis(stream)
+    language = LANGUAGES[stream.weighted(options.weights()["languages"])]
+    names = Names(stream, language, given.get(language.code, ()))
+    categories = names.categories(stream.integer(*options.categories), options)
+    is_round = form in ROUND_FORMS
+    count = 1 if is_round else max(stream.integer(*options.series), 2 if form == "composite" else 1)
+    series_names = names.series(count)
+    has_legend = is_round or count > 1 or not stream.chance(options.legendless)
+    titled = is_round or not has_legend
+    title = series_names[0] if titled else names.title(series_names) if stream.chance(options.titles) else ""
+    subtitle = names.subtitle() if title and stream.chance(options.subtitles) else ""
+    source = names.source() if stream.chance(options.sources) else ""
+    if is_round:
+        values, axis = random_shares(stream, len(categories), options)
+        slices = Series(title, tuple(values), "slice")
+        return ChartContent(form, language, title, categories, (slices,), axis, None, True, subtitle, source)
+    labels_shown = form == "stacked bar" or stream.chance(options.labels)
+    signed = form in SIGNED_FORMS and stream.chance(options.negative)
+    axis = random_axis(stream, options, signed=signed)
     two_axes = form == "composite" and stream.chance(0.5)
-    right_axis = _random_axis(stream, ticks=axis.ticks) if two_axes else None
+    right_axis = random_axis(stream, options, ticks=axis.ticks) if two_axes else None
     series: list[Series] = []
-    bars = 1 if form == "composite" and (series_count == 2 or stream.chance(0.5)) else series_count - 1
-    for number, name in enumerate(names[:series_count]):
+    bars = 1 if form == "composite" and (count == 2 or stream.chance(0.5)) else count - 1
+    for number, name in enumerate(series_names):
         drawn_as = {"line": "line", "area": "area"}.get(form, "bar")
         if form == "composite" and number >= bars:
             drawn_as = "line"
         on_right = right_axis is not None and drawn_as == "line"
         scale = right_axis if on_right and right_axis is not None else axis
-        share = 1 / series_count if form == "stacked bar" else 1.0
-        quantum = _written_quantum(scale) if labels_shown else _readable_quantum(scale, readable_steps)
-        largest = int(scale.maximum * Decimal(str(round(share, 4))) / quantum)
-        smallest = max(1, largest // 8)
-        values = tuple(
-            _value(stream, quantum, smallest, largest, [s.values[place] for s in series if drawn_as != "bar"])
-            for place in range(count)
-        )
+        share = 1 / count if form == "stacked bar" else 1.0
+        quantum = quantum_of(scale, labels_shown, readable_steps)
+        drawn: list[Decimal] = []
+        for place in range(len(categories)):
+            taken = [other.values[place] for other in series if drawn_as != "bar"]
+            drawn.append(random_value(stream, scale, quantum, share, taken))
         suffix = _RIGHT_AXIS[language.code] if on_right else ""
-        series.append(Series(name + suffix, values, drawn_as, on_right))
-    title = _title(stream, language, names) if stream.chance(options.titles) else ""
+        series.append(Series(name + suffix, tuple(drawn), drawn_as, on_right))
     return ChartContent(
-        form, language, title, tuple(categories), tuple(series), axis, right_axis, labels_shown
-    )
-
-
-def _value(stream: Stream, quantum: Decimal, smallest: int, largest: int, taken: list[Decimal]) -> Decimal:
-    """A multiple of `quantum`, none that is taken: of two points in one place only the upper one is seen."""
-    for _ in range(20):
-        value = quantum * stream.integer(smallest, largest)
-        if value not in taken:
-            break
-    return value
-
-
-def _round_chart(
-    stream: Stream, language: Language, form: str, categories: tuple[str, ...], name: str
-) -> ChartContent:
-    """A pie: shares that sum to 100 %, or plain numbers; its title is the name of its only column."""
-    weights = [stream.integer(4, 20) for _ in categories]
-    if stream.chance(0.6):
-        total = sum(weights)
-        shares = [weight * 100 // total for weight in weights]
-        shares[0] += 100 - sum(shares)
-        values, unit = [Decimal(share) for share in shares], "%"
-    else:
-        scale = stream.choice((1, 5, 10, 25, 50))
-        values, unit = [Decimal(weight * scale + stream.integer(0, scale - 1)) for weight in weights], ""
-    series = Series(name, tuple(values), "slice")
-    axis = Axis(Decimal(1), 1, unit)
-    return ChartContent(form, language, name, tuple(categories), (series,), axis, None, True)
-
-
-def _random_axis(stream: Stream, ticks: int | None = None) -> Axis:
-    ticks = stream.integer(4, 6) if ticks is None else ticks
-    if stream.chance(0.15):
-        steps = [step for step in (5, 10, 20) if step * ticks <= 100]
-        return Axis(Decimal(stream.choice(steps)), ticks, "%")
-    power = stream.choice((-1, 0, 0, 1, 1, 2))
-    return Axis(Decimal(stream.choice((1, 2, 5))).scaleb(power), ticks, "")
-
-
-def _written_quantum(axis: Axis) -> Decimal:
-    """The least difference of values that are written in: a hundredth of the axis, about."""
-    return Decimal(1).scaleb(axis.step.adjusted() - 1)
-
-
-def _readable_quantum(axis: Axis, readable_steps: int) -> Decimal:
-    """The finest fraction of a step that the picture can show."""
-    for division in (10, 5, 2):
-        if axis.ticks * division <= readable_steps:
-            return axis.step / division
-    return axis.step
-
-
-def _title(stream: Stream, language: Language, names: list[str]) -> str:
-    if language.code == "zh":
-        return stream.choice(
-            (f"{names[0]}与{names[-1]}统计", f"{stream.integer(1990, 2025)}年{names[0]}情况")
-        )
-    year = stream.integer(1990, 2025)
-    return stream.choice(
-        (f"{names[0]} and {names[-1]}", f"{names[0]} in {year}", f"{names[0]} by group, {year}")
+        form,
+        language,
+        title,
+        categories,
+        tuple(series),
+        axis,
+        right_axis,
+        labels_shown,
+        subtitle,
+        source,
+        category_title=names.axis_title() if stream.chance(options.axis_titles) else "",
+        value_title=names.axis_title() if stream.chance(options.axis_titles) else "",
+        has_legend=has_legend,
     )

@@ -11,8 +11,10 @@ from pyecharts.charts import Bar, Line, Pie
 from pyecharts.options.series_options import BasicOpts
 
 from data_engine.render.canvas_player import DrawnText, play
-from data_engine.render.chart_content import Axis, ChartContent, Series, text_of
-from data_engine.render.chart_style import ChartLayout, ChartStyle, contrast_ink
+from data_engine.render.chart_content import ChartContent, Series
+from data_engine.render.chart_layout import ChartLayout, title_pixels
+from data_engine.render.chart_numbers import Axis, text_of
+from data_engine.render.chart_style import ChartStyle, contrast_ink
 from data_engine.render.echarts_engine import EChartsEngine
 
 
@@ -35,7 +37,13 @@ def option_of(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> 
         pos_top=layout.top,
         pos_bottom=layout.bottom,
         outer_bounds_mode="none",
+        is_show=style.frame or style.panel != style.paper,
+        background_color=style.panel,
+        border_color=style.faint if not style.frame else style.ink,
+        border_width=1 if style.frame else 0,
     ).opts
+    if content.source:
+        chart.options["title"] = [*chart.options["title"].opts, _source(content, style, layout)]
     # Nobody points at a picture: without tooltips and highlighting ECharts paints the same in less time.
     chart.options.pop("tooltip", None)
     for series in chart.options["series"]:
@@ -69,17 +77,24 @@ def _global_options(content: ChartContent, style: ChartStyle, layout: ChartLayou
     em = style.font_pixels
     title = opts.TitleOpts(
         title=content.title or None,
-        pos_left="center" if style.title_side == "center" else f"{em:g}px",
-        pos_top=f"{0.5 * em:g}px",
+        subtitle=content.subtitle or None,
+        pos_top=f"{layout.title_top:g}px",
         padding=0,
+        item_gap=layout.subtitle_gap,
         title_textstyle_opts=opts.TextStyleOpts(
-            font_size=round(1.3 * em, 2), font_family=style.family, font_weight="bold", color=style.ink
+            font_size=title_pixels(style),
+            font_family=style.family,
+            font_weight="bold" if style.title_bold else "normal",
+            color=style.ink,
         ),
+        subtitle_textstyle_opts=_text_style(style),
+        **_side(style.title_side, style),
     )
     places: dict[str, dict[str, Any]] = {
-        "top": {"pos_top": f"{(2.6 if content.title else 0.6) * em:g}px", "pos_left": "center"},
-        "bottom": {"pos_bottom": f"{0.4 * em:g}px", "pos_left": "center"},
+        "top": {"pos_top": f"{layout.legend_top:g}px", "pos_left": "center"},
+        "bottom": {"pos_bottom": f"{layout.legend_bottom:g}px", "pos_left": "center"},
         "right": {"pos_right": f"{0.6 * em:g}px", "pos_top": "middle", "orient": "vertical"},
+        "left": {"pos_left": f"{0.6 * em:g}px", "pos_top": "middle", "orient": "vertical"},
         "none": {},
     }
     legend = opts.LegendOpts(
@@ -88,10 +103,36 @@ def _global_options(content: ChartContent, style: ChartStyle, layout: ChartLayou
         item_height=round(0.9 * em),
         item_gap=round(0.8 * em),
         padding=0,
-        textstyle_opts=opts.TextStyleOpts(font_size=em, font_family=style.family, color=style.ink),
+        textstyle_opts=_text_style(style),
         **places[style.legend],
     )
     return {"title_opts": title, "legend_opts": legend}
+
+
+def _text_style(style: ChartStyle) -> opts.TextStyleOpts:
+    return opts.TextStyleOpts(font_size=style.font_pixels, font_family=style.family, color=style.ink)
+
+
+def _side(side: str, style: ChartStyle) -> dict[str, str]:
+    """Where a line of text as wide as the picture stands."""
+    if side == "center":
+        return {"pos_left": "center"}
+    return {f"pos_{side}": f"{style.font_pixels:g}px"}
+
+
+def _source(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> dict[str, Any]:
+    """A second title, at the bottom."""
+    title = opts.TitleOpts(
+        title=content.source,
+        pos_bottom=f"{layout.source_bottom:g}px",
+        padding=0,
+        title_textstyle_opts=opts.TextStyleOpts(
+            font_size=style.font_pixels, font_family=style.family, font_weight="normal", color=style.ink
+        ),
+        **_side(style.source_side, style),
+    )
+    found: dict[str, Any] = title.opts[0]
+    return found
 
 
 def _axes_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> Any:
@@ -109,7 +150,7 @@ def _axes_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) -
         charts.append(chart)
     whole = charts[0]
     if content.right_axis is not None:
-        whole.extend_axis(yaxis=_value_axis(content.right_axis, style, False))
+        whole.extend_axis(yaxis=_value_axis(content.right_axis, style, False, {}))
     for other in charts[1:]:
         whole.overlap(other)
     horizontal = content.form == "horizontal bar"
@@ -124,11 +165,15 @@ def _axes_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) -
             color=style.ink,
             margin=round(0.6 * style.font_pixels, 1),
         ),
-        axisline_opts=_axis_line(style),
-        axistick_opts=opts.AxisTickOpts(is_show=False),
+        # Where values lie below zero, the names of the categories stay at the edge.
+        axisline_opts=_axis_line(style, is_on_zero=False),
+        axistick_opts=_ticks(style),
         splitline_opts=opts.SplitLineOpts(is_show=False),
+        **_axis_title(content.category_title, layout.category_gap, style),
     )
-    value_axis = _value_axis(content.axis, style, style.grid)
+    value_axis = _value_axis(
+        content.axis, style, style.grid, _axis_title(content.value_title, layout.value_gap, style)
+    )
     if horizontal:
         whole.reversal_axis()
     whole.set_global_opts(
@@ -139,10 +184,22 @@ def _axes_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) -
     return whole
 
 
-def _value_axis(axis: Axis, style: ChartStyle, grid: bool) -> opts.AxisOpts:
+def _axis_title(title: str, gap: float, style: ChartStyle) -> dict[str, Any]:
+    if not title:
+        return {}
+    return {
+        "name": title,
+        "name_location": "middle",
+        "name_gap": round(gap, 1),
+        "is_name_move_overlap": False,
+        "name_textstyle_opts": _text_style(style),
+    }
+
+
+def _value_axis(axis: Axis, style: ChartStyle, grid: bool, title: dict[str, Any]) -> opts.AxisOpts:
     return opts.AxisOpts(
         type_="value",
-        min_=0,
+        min_=float(axis.minimum),
         max_=float(axis.maximum),
         interval=float(axis.step),
         axislabel_opts=opts.LabelOpts(
@@ -153,30 +210,38 @@ def _value_axis(axis: Axis, style: ChartStyle, grid: bool) -> opts.AxisOpts:
             margin=round(0.5 * style.font_pixels, 1),
         ),
         axisline_opts=_axis_line(style),
+        axistick_opts=_ticks(style),
         splitline_opts=opts.SplitLineOpts(
             is_show=grid, linestyle_opts=opts.LineStyleOpts(color=style.faint, width=1)
         ),
+        **title,
     )
 
 
-def _axis_line(style: ChartStyle) -> opts.AxisLineOpts:
-    return opts.AxisLineOpts(linestyle_opts=opts.LineStyleOpts(color=style.ink, width=1))
+def _axis_line(style: ChartStyle, is_on_zero: bool = True) -> opts.AxisLineOpts:
+    line = opts.LineStyleOpts(color=style.ink, width=1)
+    return opts.AxisLineOpts(is_on_zero=is_on_zero, linestyle_opts=line)
+
+
+def _ticks(style: ChartStyle) -> opts.AxisTickOpts:
+    return opts.AxisTickOpts(is_show=style.ticks, length=round(0.3 * style.font_pixels, 1))
 
 
 def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Series) -> None:
-    color = style.palette[content.series.index(series) % len(style.palette)]
-    position = {"horizontal bar": "right", "stacked bar": "inside"}.get(content.form, "top")
+    number = content.series.index(series)
+    color = style.palette[number]
+    position = _label_place(content, style, series)
     label = opts.LabelOpts(
         is_show=content.labels_shown,
         position=position,
         # pyecharts hands bars over as values and points as [category, value].
-        formatter=("{c}" if series.drawn_as == "bar" else "{@[1]}") + content.unit_of(series),
+        formatter=("{c}" if series.drawn_as == "bar" else "{@[1]}") + content.axis_of(series).unit,
         font_size=style.font_pixels,
         font_family=style.family,
-        color=contrast_ink(color) if position == "inside" else style.ink,
+        color=contrast_ink(color) if position.startswith("inside") else style.ink,
         distance=round(0.35 * style.font_pixels, 1),
         # A value that may lie on a bar of another series gets the ground of the picture.
-        background_color=style.paper if series.drawn_as == "line" and content.form == "composite" else None,
+        background_color=style.panel if series.drawn_as == "line" and content.form == "composite" else None,
         padding=1,
     )
     values = [_number(series, place) for place in range(len(series.values))]
@@ -187,11 +252,12 @@ def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Se
             values,
             stack="all" if content.form == "stacked bar" else None,
             yaxis_index=on_right,
-            category_gap="28%",
+            category_gap=f"{100 * (1 - style.bar_share):g}%",
             gap="4%",
             label_opts=label,
             itemstyle_opts=_bar_item(content, style, color),
         )
+        _write_commas(chart, content, series)
         return
     area = series.drawn_as == "area"
     fill: Any = _gradient(color, content.form, 0.75, 0.05) if "gradient" in style.effects else color
@@ -200,17 +266,50 @@ def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Se
         values,
         yaxis_index=on_right,
         is_smooth=style.smooth,
-        symbol="circle",
+        symbol=_SYMBOLS[style.markers[number]],
         symbol_size=round(2.6 * style.line_width + 1, 1),
         label_opts=label,
-        linestyle_opts=opts.LineStyleOpts(width=style.line_width, color=color),
+        linestyle_opts=opts.LineStyleOpts(
+            width=style.line_width, color=color, type_=style.line_styles[number]
+        ),
         itemstyle_opts={"color": color},
         areastyle_opts=opts.AreaStyleOpts(opacity=0.35 if area else 0, color=fill if area else None),
         z=3,
     )
-    chart.options["series"][-1]["showAllSymbol"] = (
-        True  # by itself ECharts leaves points out, values with them
-    )
+    # By itself ECharts leaves points out, values with them.
+    chart.options["series"][-1]["showAllSymbol"] = True
+    _write_commas(chart, content, series)
+
+
+def _label_place(content: ChartContent, style: ChartStyle, series: Series) -> str:
+    """Where ECharts writes the values of a series."""
+    if content.form == "stacked bar":
+        return "inside"
+    if series.drawn_as != "bar":
+        return "top"
+    if style.labels_inside:
+        return "insideRight" if content.form == "horizontal bar" else "insideTop"
+    return "outside"  # beyond the end of the bar, wherever that is
+
+
+def _write_commas(chart: Any, content: ChartContent, series: Series) -> None:
+    """ECharts' patterns know no commas: where there are to be any, every value brings its own text."""
+    if not content.axis_of(series).commas or not content.labels_shown:
+        return
+    last = chart.options["series"][-1]
+    last["data"] = [
+        {"value": value, "label": {"formatter": content.value_text(series, place)}}
+        for place, value in enumerate(last["data"])
+    ]
+
+
+_SYMBOLS = {
+    "circle": "circle",
+    "square": "rect",
+    "triangle": "triangle",
+    "diamond": "diamond",
+    "ring": "emptyCircle",
+}
 
 
 def _number(series: Series, place: int) -> int | float:
@@ -270,9 +369,7 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
         opts.PieItem(
             name,
             _number(series, place),
-            label_opts=None
-            if outside
-            else {"color": contrast_ink(style.palette[place % len(style.palette)])},
+            label_opts=_slice_label(content, style, place),
         )
         for place, name in enumerate(content.categories)
     ]
@@ -281,7 +378,7 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
         item |= {"borderRadius": round(0.4 * em), "borderColor": style.paper, "borderWidth": 2}
     if "shadow" in style.effects:
         item |= _shadow(style)
-    unit = content.unit_of(series)
+    unit = content.axis.unit
     chart = Pie(_init_options(style)).add(
         series.name,
         slices,
@@ -304,3 +401,15 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
     chart.set_global_opts(**_global_options(content, style, layout))
     chart.options["legend"][0]["data"] = list(content.categories)  # pyecharts finds no names in PieItems
     return chart
+
+
+def _slice_label(content: ChartContent, style: ChartStyle, place: int) -> dict[str, Any] | None:
+    """What is special about the text of one slice."""
+    label: dict[str, Any] = {}
+    outside = style.slice_labels == "outside"
+    if not outside:
+        label["color"] = contrast_ink(style.palette[place])
+    if content.axis.commas:
+        text = content.value_text(content.series[0], place)
+        label["formatter"] = f"{{b}}: {text}" if outside else text
+    return label or None

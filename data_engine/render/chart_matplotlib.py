@@ -23,12 +23,15 @@ from matplotlib.text import Text
 
 from data_engine.fonts import font_file
 from data_engine.render.canvas_player import DrawnText
-from data_engine.render.chart_content import Axis, ChartContent, Series
-from data_engine.render.chart_style import ChartLayout, ChartStyle, contrast_ink, slice_text
+from data_engine.render.chart_content import ChartContent, Series
+from data_engine.render.chart_layout import ChartLayout, legend_names, slice_text, title_pixels
+from data_engine.render.chart_numbers import Axis
+from data_engine.render.chart_style import ChartStyle, contrast_ink
 
 _DPI = 100
 _POINTS = 72 / _DPI  # per pixel
-_BAR_SHARE = 0.72  # of a category's room
+_LINES = {"solid": "-", "dashed": "--", "dotted": ":"}
+_MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "ring": "o"}
 
 
 @functools.cache
@@ -49,12 +52,13 @@ def draw_matplotlib(
     axes = figure.add_axes(
         (layout.left / width, layout.bottom / height, plot_width / width, plot_height / height)
     )
-    axes.set_facecolor(style.paper)
+    axes.set_facecolor(style.panel)
     if content.is_round:
         _draw_slices(axes, content, style, layout, plot_width, plot_height)
     else:
         _draw_axes(axes, content, style, layout)
-    _add_title_and_legend(figure, content, style)
+    _add_titles(figure, content, style, layout)
+    _add_legend(figure, content, style, layout)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
     texts = [drawn for text in _texts(figure) if (drawn := _drawn(text, canvas, height)) is not None]
@@ -116,11 +120,11 @@ def _draw_axes(axes: Axes, content: ChartContent, style: ChartStyle, layout: Cha
     stacked = content.form == "stacked bar"
     base = np.zeros(len(places))
     for number, series in enumerate(content.series):
-        color = style.palette[number % len(style.palette)]
+        color = style.palette[number]
         values = np.array([float(value) for value in series.values])
         target = right if series.on_right_axis and right is not None else axes
         if series.drawn_as == "bar":
-            thick = _BAR_SHARE / (1 if stacked else len(bars))
+            thick = style.bar_share / (1 if stacked else len(bars))
             shift = 0.0 if stacked else (bars.index(series) - (len(bars) - 1) / 2) * thick
             if horizontal:
                 target.barh(places + shift, values, 0.94 * thick, color=color)
@@ -135,15 +139,25 @@ def _draw_axes(axes: Axes, content: ChartContent, style: ChartStyle, layout: Cha
             places,
             values,
             color=color,
-            linewidth=style.line_width * _POINTS,
-            marker="o",
             markersize=(2.2 * style.line_width + 2) * _POINTS,
             zorder=3,
+            **_line(style, number),
         )
         if series.drawn_as == "area":
             target.fill_between(places, values, color=color, alpha=0.3)
         if content.labels_shown:
             _write_point_values(target, content, style, series, places, values)
+
+
+def _line(style: ChartStyle, number: int) -> dict[str, Any]:
+    """How the line of a series is drawn, in the plot and in the legend."""
+    marker = style.markers[number]
+    return {
+        "linestyle": _LINES[style.line_styles[number]],
+        "linewidth": style.line_width * _POINTS,
+        "marker": _MARKERS[marker],
+        "markerfacecolor": style.panel if marker == "ring" else style.palette[number],
+    }
 
 
 def _write_categories(
@@ -162,17 +176,16 @@ def _write_categories(
 
 
 def _prepare_axis(axes: Axes, axis: Axis, style: ChartStyle, horizontal: bool, grid: bool) -> None:
-    ticks = [float(axis.step * tick) for tick in range(axis.ticks + 1)]
+    ticks = [float(value) for value in axis.tick_values()]
     font = _plain(style)
     set_ticks = axes.set_xticks if horizontal else axes.set_yticks
     set_ticks(ticks, axis.tick_texts(), fontproperties=font, color=style.ink)
-    (axes.set_xlim if horizontal else axes.set_ylim)(0, float(axis.maximum))
-    axes.tick_params(colors=style.ink, length=0.25 * style.font_pixels, pad=0.25 * style.font_pixels)
+    (axes.set_xlim if horizontal else axes.set_ylim)(float(axis.minimum), float(axis.maximum))
+    length = 0.25 * style.font_pixels if style.ticks else 0.0
+    axes.tick_params(colors=style.ink, length=length, pad=0.5 * style.font_pixels - length)
     for side, spine in axes.spines.items():
         spine.set_color(style.ink)
-        spine.set_visible(
-            side in ("left", "bottom", "right") if not horizontal else side in ("left", "bottom")
-        )
+        spine.set_visible(style.frame or side in ("left", "bottom"))
         spine.set_linewidth(_POINTS)
     if grid:
         axes.grid(axis="x" if horizontal else "y", color=style.faint, linewidth=_POINTS)
@@ -191,13 +204,20 @@ def _write_bar_values(
 ) -> None:
     gap = 0.25 * style.font_pixels * _POINTS
     for number, (place, value) in enumerate(zip(places, values, strict=True)):
-        point, offset, align = (place, value), (0.0, gap), ("center", "bottom")
-        ink = style.ink
+        # Beyond the end of the bar, or back into it.
+        away = (value >= 0) != style.labels_inside
+        ink = contrast_ink(color) if style.labels_inside else style.ink
+        shift = gap if away else -gap
         if content.form == "horizontal bar":
-            point, offset, align = (value, place), (gap, 0.0), ("left", "center_baseline")
+            point, offset, align = (
+                (value, place),
+                (shift, 0.0),
+                ("left" if away else "right", "center_baseline"),
+            )
         elif content.form == "stacked bar":
             point, offset, align = (place, base[number] + value / 2), (0.0, 0.0), ("center", "center")
-            ink = contrast_ink(color)
+        else:
+            point, offset, align = (place, value), (0.0, shift), ("center", "bottom" if away else "top")
         _write(axes, content.value_text(series, number), point, offset, align, style, ink)
 
 
@@ -247,7 +267,7 @@ def _draw_slices(
     series = content.series[0]
     values = np.array([float(value) for value in series.values])
     count = len(values)
-    colors = [style.palette[place % len(style.palette)] for place in range(count)]
+    colors = style.palette
     # One unit of the axes is one radius, and the middle of the axes is the middle of the pie.
     axes.set_xlim(-width / 2 / layout.pie_radius, width / 2 / layout.pie_radius)
     axes.set_ylim(-height / 2 / layout.pie_radius, height / 2 / layout.pie_radius)
@@ -281,41 +301,57 @@ def _draw_slices(
             _write(axes, text, point, (0.0, 0.0), ("center", "center"), style, contrast_ink(colors[place]))
 
 
-def _add_title_and_legend(figure: Figure, content: ChartContent, style: ChartStyle) -> None:
-    em = style.font_pixels
-    if content.title:
-        centred = style.title_side == "center"
+def _add_titles(figure: Figure, content: ChartContent, style: ChartStyle, layout: ChartLayout) -> None:
+    """Title, subtitle, source, and the titles of the axes."""
+    em, width, height = style.font_pixels, style.width, style.height
+    subtitle_top = layout.title_top + title_pixels(style) + layout.subtitle_gap
+    lines = [
+        (content.title, _font(font_file(style.family, style.title_bold), title_pixels(style)), style.title_side,
+         1 - layout.title_top / height, "top"),
+        (content.subtitle, _plain(style), style.title_side, 1 - subtitle_top / height, "top"),
+        (content.source, _plain(style), style.source_side, layout.source_bottom / height, "bottom"),
+    ]  # fmt: skip
+    places = {"left": em / width, "center": 0.5, "right": 1 - em / width}
+    for text, properties, side, y, align in lines:
+        if text:
+            figure.text(places[side], y, text, ha=side, va=align, color=style.ink, fontproperties=properties)
+    gaps = [(content.category_title, layout.category_gap), (content.value_title, layout.value_gap)]
+    if content.form == "horizontal bar":
+        gaps.reverse()
+    (below, below_gap), (beside, beside_gap) = gaps
+    if below:
+        x = (layout.left + (width - layout.left - layout.right) / 2) / width
+        y = (layout.bottom - below_gap) / height
+        figure.text(x, y, below, ha="center", va="top", color=style.ink, fontproperties=_plain(style))
+    if beside:
+        x = (layout.left - beside_gap) / width
+        y = (layout.bottom + (height - layout.top - layout.bottom) / 2) / height
         figure.text(
-            0.5 if centred else em / style.width,
-            1 - 0.5 * em / style.height,
-            content.title,
-            ha="center" if centred else "left",
-            va="top",
-            color=style.ink,
-            fontproperties=_font(font_file(style.family, True), 1.3 * em),
+            x, y, beside, ha="right", va="center", rotation=90, color=style.ink, fontproperties=_plain(style)
         )
+
+
+def _add_legend(figure: Figure, content: ChartContent, style: ChartStyle, layout: ChartLayout) -> None:
     if style.legend == "none":
         return
-    names = content.categories if content.is_round else [series.name for series in content.series]
+    em, names = style.font_pixels, legend_names(content)
     handles: list[Artist] = []
     for place in range(len(names)):
-        color = style.palette[place % len(style.palette)]
+        color = style.palette[place]
         if content.is_round or content.series[place].drawn_as == "bar":
             handles.append(Patch(color=color))
         else:
-            handles.append(
-                Line2D([], [], color=color, linewidth=style.line_width * _POINTS, marker="o", markersize=3)
-            )
-    top = (2.5 if content.title else 0.5) * em
+            handles.append(Line2D([], [], color=color, markersize=3, **_line(style, place)))
     places: dict[str, tuple[Any, tuple[float, float], int]] = {
-        "top": ("upper center", (0.5, 1 - top / style.height), len(names)),
-        "bottom": ("lower center", (0.5, 0.3 * em / style.height), len(names)),
+        "top": ("upper center", (0.5, 1 - layout.legend_top / style.height), len(names)),
+        "bottom": ("lower center", (0.5, layout.legend_bottom / style.height), len(names)),
         "right": ("center right", (1 - 0.4 * em / style.width, 0.5), 1),
+        "left": ("center left", (0.4 * em / style.width, 0.5), 1),
     }
     location, anchor, columns = places[style.legend]
     figure.legend(
         handles,
-        list(names),
+        names,
         loc=location,
         bbox_to_anchor=anchor,
         ncols=columns,

@@ -15,9 +15,10 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from data_engine.chemistry_options import ChemistryOptions
 from data_engine.errors import ConfigError
 from data_engine.files import sha256_of
-from data_engine.options import ChemistryOptions, width_and_height
+from data_engine.options import width_and_height
 from data_engine.prompts import PARSE_FIGURE
 from data_engine.random_stream import Draws, Stream, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer

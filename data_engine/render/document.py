@@ -80,7 +80,11 @@ class DocumentRenderer(Renderer):
         sizes: dict[str, Any] = {"geometry": side, "chemistry": side, "chart": [int(1.25 * side), side]}
         wanted = dict.fromkeys(options.figure_kinds if options.figures > 0 else [])
         kinds = [kind for kind in wanted if kind != "chart" or side >= _LEAST_CHART]
-        return {kind: make_renderer(kind, KINDS[kind].options(size=sizes[kind])) for kind in kinds}
+        more: dict[str, dict[str, Any]] = {"chart": {"sides": [1.0, 1.0]}}  # a figure fills its place
+        return {
+            kind: make_renderer(kind, KINDS[kind].options(size=sizes[kind], **more.get(kind, {})))
+            for kind in kinds
+        }
 
     def versions(self) -> dict[str, str]:
         files = {document_font_file(family, bold) for family in self._families for bold in (False, True)}

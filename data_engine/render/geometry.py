@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from data_engine.fonts import LATIN_FAMILIES, font_file
-from data_engine.options import GeometryOptions
+from data_engine.geometry_options import GeometryOptions
 from data_engine.prompts import PARSE_FIGURE
 from data_engine.random_stream import Draws
 from data_engine.render.base import Rendered, Renderer

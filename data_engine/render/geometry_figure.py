@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from data_engine.options import GeometryOptions
+from data_engine.geometry_options import GeometryOptions
 from data_engine.random_stream import Draws, Stream
 
 Point = tuple[float, float]

@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from data_engine.assets import asset_path
+from data_engine.chart_options import CHART_FORMS, ChartOptions
 from data_engine.fonts import font_file
-from data_engine.options import CHART_FORMS, ChartOptions
 from data_engine.random_stream import Draws
 from data_engine.render.chart import is_legible, needed_texts
 from data_engine.render.chart_content import random_content
 from data_engine.render.chart_echarts import option_of
-from data_engine.render.chart_style import layout_of, random_style
+from data_engine.render.chart_layout import layout_of
+from data_engine.render.chart_style import random_style
 from tests.data_engine.conftest import needs_assets
 
 SIZE, COUNT, EM = 512, 24, 14.0
@@ -44,7 +45,7 @@ def golden_charts() -> list[tuple[str, np.ndarray]]:
         content = random_content(
             draws.stream("content"), CHART_FORMS[len(found) % len(CHART_FORMS)], options, 16
         )
-        style = random_style(draws.stream("style"), content, options, EM)
+        style = random_style(draws.stream("style"), content, options, EM, SIZE, SIZE)
         layout = layout_of(content, style)
         if layout is None:
             continue

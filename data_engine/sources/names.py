@@ -1,0 +1,26 @@
+"""Names and short texts of the user, a line each: what the categories, series and titles of charts are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_engine.errors import ConfigError
+
+LONGEST_NAME = 24
+"""In characters: longer ones leave a chart no room."""
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The different names of a file of up to LONGEST_NAME characters, in their order.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no UTF-8.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"options.names_file={path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"options.names_file={path} is no UTF-8 (byte {error.start}).") from error
+    names = dict.fromkeys(" ".join(line.split()) for line in lines)
+    return tuple(name for name in names if 0 < len(name) <= LONGEST_NAME)
