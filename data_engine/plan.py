@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from data_engine import ENGINE_VERSION
-from data_engine.document_options import DegradeOptions
+from data_engine.degrade_options import DegradeOptions
 from data_engine.kinds import make_renderer
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Renderer
-from data_engine.sample import Sample
+from data_engine.sample import Sample, printable, to_json
 from data_engine.shards import FinishedShard, Skipped, canonical_json, write_shard
 
 
@@ -103,8 +103,8 @@ def make_sample(renderer: Renderer, kind: str, seed: int, index: int) -> Sample 
     try:
         rendered = renderer.render(Draws(seed, kind, index))
     except NoSampleError as error:
-        return Skipped(index, error.reason, error.place)
-    return Sample(
+        return Skipped(index, printable(error.reason), printable(error.place))
+    sample = Sample(
         key=f"{kind}-{index:09d}",
         images=tuple(picture.data for picture in rendered.pictures),
         image_formats=tuple(picture.format for picture in rendered.pictures),
@@ -121,6 +121,12 @@ def make_sample(renderer: Renderer, kind: str, seed: int, index: int) -> Sample 
             **rendered.details,
         },
     )
+    try:
+        to_json(sample)
+    except UnicodeEncodeError as error:  # of a text or a name that a user's file gave
+        near = printable(error.object[max(0, error.start - 30) : error.end + 30])
+        return Skipped(index, "text is not Unicode", f"{sample.key}, near {near}")
+    return sample
 
 
 _renderer: tuple[str, Renderer, dict[str, str]] | None = None

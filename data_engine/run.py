@@ -21,6 +21,7 @@ from data_engine.job import Job, Share
 from data_engine.kinds import kind_named
 from data_engine.manifest import read_manifest
 from data_engine.plan import Plan, close_renderer, make_sample
+from data_engine.sample import printable
 from data_engine.shard_index import read_finished
 from data_engine.shards import (
     MANIFEST_NAME,
@@ -75,6 +76,7 @@ def make_dataset(
     Raises ConfigError when the target holds a finished dataset or shards of another configuration, and OSError
     as the file system reports it; no half shard is left.
     """
+    _check_names(job)
     numbers = share.of(job.shards)
     if numbers:
         job.configuration(numbers[0])  # here already, so that a missing asset is one sentence
@@ -99,6 +101,17 @@ def make_dataset(
     if len(finished) < job.shards:
         return Outcome(None, skipped, reused, job.shards - len(finished))
     return Outcome(finish(job, finished), skipped, reused)
+
+
+def _check_names(job: Job) -> None:
+    """ConfigError when the manifest, which is written last, could not hold a name that the user gave."""
+    try:
+        canonical_json(job.manifest()).encode("utf-8")
+    except UnicodeEncodeError as error:
+        near = printable(error.object[max(0, error.start - 60) : error.end + 30])
+        raise ConfigError(
+            f"a path or text that was given is not Unicode (near {near}): give the file another name."
+        ) from error
 
 
 def finish(job: Job, finished: dict[int, FinishedShard]) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def check_sample(sample: Sample) -> None:
             )
 
 
+def printable(text: str) -> str:
+    """The text, its halves of characters spelled out: a name of a file may be no Unicode, and no file could hold it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def image_members(sample: Sample) -> list[str]:
     """The member extensions of the images: ["png"], or ["0.png", "1.jpg"] for several."""
     if len(sample.image_formats) == 1:

@@ -20,7 +20,7 @@ from data_engine.foreign import UnusableError
 from data_engine.imports.options import ImportOptions
 from data_engine.imports.records import Fields, choose_fields, sample_of
 from data_engine.imports.source import Source, open_source
-from data_engine.sample import IMAGE_PLACEHOLDER, Sample
+from data_engine.sample import IMAGE_PLACEHOLDER, Sample, printable
 from data_engine.shards import FinishedShard, Skipped, write_shard
 
 KIND = "import"
@@ -112,6 +112,7 @@ class ImportJob:
         """The samples of a shard, and what gave none."""
         records = zip(self.indices(number), self.source.records(number), strict=False)
         for index, (place, record) in records:
+            place = printable(place)  # of a file's name or a record: neither has to be Unicode
             key, provenance = f"{KIND}-{index:09d}", {"kind": KIND, "index": index, "place": place}
             try:
                 if isinstance(record, UnusableError):

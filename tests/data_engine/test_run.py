@@ -11,6 +11,8 @@ import pytest
 from data_engine import run
 from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
+from data_engine.random_stream import Draws
+from data_engine.render.base import NoSampleError, Rendered, Renderer
 from tests.data_engine.conftest import Command, make, plan_of, quiet
 from tests.small_disks import mounted_disk
 
@@ -150,3 +152,26 @@ def test_what_a_process_imports(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert (result.stdout.strip(), result.returncode) == ("", 0), result.stderr
+
+
+class TornRenderer(Renderer):
+    """What a file of the user may lead to: text, names and places that hold halves of characters."""
+
+    def render(self, draws: Draws) -> Rendered:
+        if draws.index == 3:
+            raise NoSampleError("no text", "\udcff.pdf")
+        response = "\ud83d" if draws.index == 1 else "whole"
+        return Rendered((), "", response, "torn", {"file": "\udcff.pdf"} if draws.index == 2 else {})
+
+
+def test_text_that_is_no_unicode_is_skipped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_engine.plan.make_renderer", lambda kind, options: TornRenderer())
+    outcome = make("card", tmp_path / "torn", samples=5)
+    assert outcome.manifest["samples"] == 2
+    assert outcome.manifest["skipped"] == {"no text": 1, "text is not Unicode": 2}
+    assert [skip.index for skip in outcome.skipped] == [1, 2, 3]
+    assert "\\ud83d" in outcome.skipped[0].place
+    assert "\\udcff.pdf" in outcome.skipped[1].place
+    assert outcome.skipped[2].place == "\\udcff.pdf"

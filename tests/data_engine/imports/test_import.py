@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,26 @@ def test_datasets_saved_on_a_disk(pages: Path, tmp_path: Path) -> None:
     assert dataset.read(0).images == ((pages / "a.png").read_bytes(),)
     with pytest.raises(ConfigError, match=r"options.image=skan is no field of .*; did you mean 'scan'"):
         import_from(tmp_path / "saved", tmp_path / "other", split="train", image="skan", response="text")
+
+
+def test_names_that_are_no_unicode_are_spelled_out(lines: Write, pages: Path, tmp_path: Path) -> None:
+    source = lines(
+        ['{"response": "x", "place": "\\ud83d torn"}', '{"response": "", "place": "\\udcff empty"}']
+    )
+    outcome = import_from(source, tmp_path / "lines")
+    assert Dataset.open(tmp_path / "lines").read(0).provenance["place"] == "\\ud83d torn"
+    assert outcome.skipped[0].place == "\\udcff empty"
+
+    named = Path(os.fsdecode(bytes(tmp_path / "named")))
+    named.mkdir()
+    odd = Path(os.fsdecode(bytes(named) + b"/\xff"))
+    odd.with_suffix(".png").write_bytes((pages / "a.png").read_bytes())
+    odd.with_suffix(".md").write_text("tea")
+    import_from(named, tmp_path / "pairs")
+    sample = Dataset.open(tmp_path / "pairs").read(0)
+    assert (sample.response, len(sample.images)) == ("tea", 1)
+    assert sample.provenance["place"].endswith("/named/\\udcff.md")
+
+    odd.with_suffix(".txt").write_text("tea")
+    with pytest.raises(ConfigError, match=r"is not Unicode \(near .*udcff.txt.*: give the file another name"):
+        import_from(odd.with_suffix(".txt"), tmp_path / "text")
