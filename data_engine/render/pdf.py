@@ -61,9 +61,9 @@ class PdfRenderer(Renderer):
         count = len(self._listing)
         turn, place = divmod(draws.index, count)  # every page once before any comes again
         file, number = self._listing.place(permuted(place, count, f"{draws.seed}/{draws.kind}/{turn}"))
-        where = f"{file.path}, page {number + 1}"
+        where = f"{file.name}, page {number + 1}"
         if file.problem:
-            raise NoSampleError(file.problem, file.path)
+            raise NoSampleError(file.problem, file.name)
         page = self._page(file, number, where)
         grounded = draws.stream("prompt").chance(self._options.grounding)
         try:
@@ -73,7 +73,7 @@ class PdfRenderer(Renderer):
             page.close()
         picture = encode_page(pixels, self._options.jpeg_quality)
         details = {
-            "file": file.path,
+            "file": file.name,
             "page": number + 1,
             "file_sha256": file.sha256[:16],
             "blocks": len(blocks),

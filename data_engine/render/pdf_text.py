@@ -23,6 +23,7 @@ _LINE = re.compile("[^\r\n\ufffe\x02]+[\ufffe\x02]?")
 # Forms of letters that fonts name by mistake or for setting: radicals, ligatures, joined Arabic letters.
 _FORMS = re.compile("[\u2e80-\u2fd5\ufb00-\ufb06\ufb50-\ufdff\ufe70-\ufefc]+")
 _CONTROL = re.compile("[\x00-\x01\x03-\x08\x0b-\x1f\x7f]")
+_HALVES = re.compile("[\ud800-\udfff]")
 _FORCE_BOLD = 1 << 18  # a flag of the font descriptor (ISO 32000, 9.8.2)
 _BOLD = re.compile(rb"bold|black|heavy|semibold|demi|cmbx|-bd", re.IGNORECASE)
 
@@ -89,10 +90,17 @@ class TextLayer:
         pdfium.FPDFText_GetText(self._handle, 0, self._count, buffer)
         return bytes(buffer).decode("utf-16-le", "replace").split("\0", 1)[0]
 
+    def _units(self) -> str:
+        """The whole layer with one character per unit of UTF-16, which is what pdfium's text indices count."""
+        text = self.text()
+        if text.isascii() or max(text) <= "\uffff":
+            return text
+        return "".join(map(chr, memoryview(text.encode("utf-16-le")).cast("H")))
+
     def pieces(self) -> list[Piece]:
         """All runs of text that can be seen as one, in pdfium's order."""
         found: list[Piece] = []
-        for line in _LINE.finditer(self.text()):
+        for line in _LINE.finditer(self._units()):
             if line[0].strip():
                 first = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, line.start())
                 last = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, line.end() - 1)
@@ -106,11 +114,16 @@ class TextLayer:
         letters = []
         for index in range(*piece.characters):
             code = pdfium.FPDFText_GetUnicode(self._handle, index)
+            if 0xDC00 <= code < 0xE000:
+                continue  # the second half of a letter beyond U+FFFF, told with the first
             if code <= 32 or not pdfium.FPDFText_GetCharOrigin(self._handle, index, x, y):
                 continue
             pdfium.FPDFText_GetLooseCharBox(self._handle, index, box)
             _, baseline = self._point(x.value, y.value)
-            letters.append(Letter(chr(code), baseline, abs(box.top - box.bottom)))
+            text = chr(code)
+            if 0xD800 <= code < 0xDC00:
+                text = whole_letters(text + chr(pdfium.FPDFText_GetUnicode(self._handle, index + 1)))[0]
+            letters.append(Letter(text, baseline, abs(box.top - box.bottom)))
         return letters
 
     def _of_line(self, line: str, first: int, end: int) -> list[Piece]:
@@ -153,6 +166,7 @@ class TextLayer:
         pdfium.FPDFText_GetCharOrigin(self._handle, first, x, y)
         _, baseline = self._point(x.value, y.value)
         lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        text = whole_letters(text)
         return Piece(
             _FORMS.sub(lambda form: unicodedata.normalize("NFKC", form[0]), _CONTROL.sub("", text)).strip(),
             min(lefts),
@@ -190,6 +204,13 @@ class TextLayer:
     def _point(self, x: float, y: float) -> tuple[float, float]:
         a, b, c, d, e, f = self._transform
         return a * x + c * y + e, b * x + d * y + f
+
+
+def whole_letters(text: str) -> str:
+    """Halves of letters beyond U+FFFF put together; a half without its other one becomes U+FFFD."""
+    if text.isascii() or _HALVES.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def pictures_of(page: pypdfium2.PdfPage, least_share: float, most_objects: int) -> list[Piece]:

@@ -34,6 +34,11 @@ class PdfFile:
     sha256: str
     problem: str = ""
 
+    @property
+    def name(self) -> str:
+        """Its path for people and records: bytes of it that are no Unicode are spelled out."""
+        return self.path.encode("utf-8", "backslashreplace").decode()
+
 
 class Listing:
     """All pages of all files, in the order of the files' paths."""

@@ -53,6 +53,23 @@ def blocks_of(directory: Path, content: str, **options: object) -> list[Block]:
     return parse_grounded(read(directory).response)
 
 
+def gray_pixels(rendered: Rendered) -> np.ndarray:
+    """[H, W] uint8 of a sample that was written without loss."""
+    return np.asarray(Image.open(io.BytesIO(rendered.pictures[0].data), formats=["PNG"]).convert("L"))
+
+
+def boxes_in_pixels(rendered: Rendered) -> list[tuple[Block, tuple[int, int, int, int]]]:
+    """Every block with its (left, top, right, bottom) in the picture."""
+    sides = (rendered.pictures[0].width, rendered.pictures[0].height) * 2
+    found = []
+    for block in parse_grounded(rendered.response):
+        left, top, right, bottom = (
+            round(value / 999 * side) for value, side in zip(block.boxes[0], sides, strict=True)
+        )
+        found.append((block, (left, top, right, bottom)))
+    return found
+
+
 def test_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
     title, left, right = blocks_of(tmp_path, two_columns())
     assert (title.label, title.text) == ("title", f"# {TITLE}")
@@ -68,17 +85,13 @@ def test_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
 def test_boxes_hold_the_ink(tmp_path: Path, rotate: int) -> None:
     write_pdf(tmp_path / "page.pdf", [two_columns()], rotate=rotate)
     rendered = read(tmp_path, jpeg_quality=None)
-    picture = rendered.pictures[0]
-    pixels = np.asarray(Image.open(io.BytesIO(picture.data), formats=["PNG"]).convert("L"))
+    pixels = gray_pixels(rendered)
     height, width = pixels.shape
     assert (width > height) == (rotate in (90, 270))
     assert max(width, height) == 1024
     ink = pixels < 200
     total, covered = int(ink.sum()), np.zeros_like(ink)
-    for block in parse_grounded(rendered.response):
-        left, top, right, bottom = (
-            round(value / 999 * side) for value, side in zip(block.boxes[0], (width, height) * 2, strict=True)
-        )
+    for _, (left, top, right, bottom) in boxes_in_pixels(rendered):
         assert not covered[top:bottom, left:right].any()
         covered[top:bottom, left:right] = True
     assert (ink & covered).sum() > 0.995 * total
