@@ -47,6 +47,8 @@ class Rendered:
     text_quads: tuple[tuple[tuple[float, float], ...], ...] = ()
     """Four corners (x, y) in pixels, clockwise from the upper left one, of every line of text on a ground that is
     lively itself: only there does a degraded picture have to be legible. Empty: wherever there is ink."""
+    plain_ground: bool = False
+    """With text_quads: whether the ground is plain after all, so that what else is drawn has to be legible, too."""
 
 
 class NoSampleError(Exception):

@@ -12,8 +12,16 @@ from pyecharts.options.series_options import BasicOpts
 
 from data_engine.render.canvas_player import DrawnText, play
 from data_engine.render.chart_content import ChartContent, Series
-from data_engine.render.chart_layout import ChartLayout, title_pixels
-from data_engine.render.chart_numbers import Axis, text_of
+from data_engine.render.chart_echarts_frame import (
+    axis_title,
+    category_axis,
+    global_options,
+    init_options,
+    source_line,
+    value_axis,
+)
+from data_engine.render.chart_layout import ChartLayout
+from data_engine.render.chart_numbers import text_of
 from data_engine.render.chart_style import ChartStyle, contrast_ink
 from data_engine.render.echarts_engine import EChartsEngine
 
@@ -43,7 +51,7 @@ def option_of(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> 
         border_width=1 if style.frame else 0,
     ).opts
     if content.source:
-        chart.options["title"] = [*chart.options["title"].opts, _source(content, style, layout)]
+        chart.options["title"] = [*chart.options["title"].opts, source_line(content, style, layout)]
     # Nobody points at a picture: without tooltips and highlighting ECharts paints the same in less time.
     chart.options.pop("tooltip", None)
     for series in chart.options["series"]:
@@ -59,82 +67,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} in a chart's option")
 
 
-def _init_options(style: ChartStyle) -> opts.InitOpts:
-    hatched = "hatching" in style.effects
-    return opts.InitOpts(
-        width=f"{style.width}px",
-        height=f"{style.height}px",
-        chart_id="chart",
-        bg_color=style.paper,
-        animation_opts=opts.AnimationOpts(animation=False),
-        aria_opts=opts.AriaOpts(is_enable=True, aria_decal_opts=opts.AriaDecalOpts(is_show=True))
-        if hatched
-        else opts.AriaOpts(),
-    )
-
-
-def _global_options(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> dict[str, Any]:
-    em = style.font_pixels
-    title = opts.TitleOpts(
-        title=content.title or None,
-        subtitle=content.subtitle or None,
-        pos_top=f"{layout.title_top:g}px",
-        padding=0,
-        item_gap=layout.subtitle_gap,
-        title_textstyle_opts=opts.TextStyleOpts(
-            font_size=title_pixels(style),
-            font_family=style.family,
-            font_weight="bold" if style.title_bold else "normal",
-            color=style.ink,
-        ),
-        subtitle_textstyle_opts=_text_style(style),
-        **_side(style.title_side, style),
-    )
-    places: dict[str, dict[str, Any]] = {
-        "top": {"pos_top": f"{layout.legend_top:g}px", "pos_left": "center"},
-        "bottom": {"pos_bottom": f"{layout.legend_bottom:g}px", "pos_left": "center"},
-        "right": {"pos_right": f"{0.6 * em:g}px", "pos_top": "middle", "orient": "vertical"},
-        "left": {"pos_left": f"{0.6 * em:g}px", "pos_top": "middle", "orient": "vertical"},
-        "none": {},
-    }
-    legend = opts.LegendOpts(
-        is_show=style.legend != "none",
-        item_width=round(1.7 * em),
-        item_height=round(0.9 * em),
-        item_gap=round(0.8 * em),
-        padding=0,
-        textstyle_opts=_text_style(style),
-        **places[style.legend],
-    )
-    return {"title_opts": title, "legend_opts": legend}
-
-
-def _text_style(style: ChartStyle) -> opts.TextStyleOpts:
-    return opts.TextStyleOpts(font_size=style.font_pixels, font_family=style.family, color=style.ink)
-
-
-def _side(side: str, style: ChartStyle) -> dict[str, str]:
-    """Where a line of text as wide as the picture stands."""
-    if side == "center":
-        return {"pos_left": "center"}
-    return {f"pos_{side}": f"{style.font_pixels:g}px"}
-
-
-def _source(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> dict[str, Any]:
-    """A second title, at the bottom."""
-    title = opts.TitleOpts(
-        title=content.source,
-        pos_bottom=f"{layout.source_bottom:g}px",
-        padding=0,
-        title_textstyle_opts=opts.TextStyleOpts(
-            font_size=style.font_pixels, font_family=style.family, font_weight="normal", color=style.ink
-        ),
-        **_side(style.source_side, style),
-    )
-    found: dict[str, Any] = title.opts[0]
-    return found
-
-
 def _axes_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> Any:
     groups = [
         (kind, [series for series in content.series if (series.drawn_as == "bar") == (kind is Bar)])
@@ -144,87 +76,28 @@ def _axes_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) -
     for kind, members in groups:
         if not members:
             continue
-        chart = kind(_init_options(style)).add_xaxis(list(content.categories))
+        chart = kind(init_options(style)).add_xaxis(list(content.categories))
         for series in members:
             _add_series(chart, content, style, series)
         charts.append(chart)
     whole = charts[0]
     if content.right_axis is not None:
-        whole.extend_axis(yaxis=_value_axis(content.right_axis, style, False, {}))
+        whole.extend_axis(yaxis=value_axis(content.right_axis, style, False, {}))
     for other in charts[1:]:
         whole.overlap(other)
     horizontal = content.form == "horizontal bar"
-    category_axis = opts.AxisOpts(
-        type_="category",
-        is_inverse=horizontal,
-        axislabel_opts=opts.LabelOpts(
-            interval=0,
-            rotate=layout.label_angle,
-            font_size=style.font_pixels,
-            font_family=style.family,
-            color=style.ink,
-            margin=round(0.6 * style.font_pixels, 1),
-        ),
-        # Where values lie below zero, the names of the categories stay at the edge.
-        axisline_opts=_axis_line(style, is_on_zero=False),
-        axistick_opts=_ticks(style),
-        splitline_opts=opts.SplitLineOpts(is_show=False),
-        **_axis_title(content.category_title, layout.category_gap, style),
-    )
-    value_axis = _value_axis(
-        content.axis, style, style.grid, _axis_title(content.value_title, layout.value_gap, style)
+    names = category_axis(content, style, layout)
+    values = value_axis(
+        content.axis, style, style.grid, axis_title(content.value_title, layout.value_gap, style)
     )
     if horizontal:
         whole.reversal_axis()
     whole.set_global_opts(
-        xaxis_opts=value_axis if horizontal else category_axis,
-        yaxis_opts=category_axis if horizontal else value_axis,
-        **_global_options(content, style, layout),
+        xaxis_opts=values if horizontal else names,
+        yaxis_opts=names if horizontal else values,
+        **global_options(content, style, layout),
     )
     return whole
-
-
-def _axis_title(title: str, gap: float, style: ChartStyle) -> dict[str, Any]:
-    if not title:
-        return {}
-    return {
-        "name": title,
-        "name_location": "middle",
-        "name_gap": round(gap, 1),
-        "is_name_move_overlap": False,
-        "name_textstyle_opts": _text_style(style),
-    }
-
-
-def _value_axis(axis: Axis, style: ChartStyle, grid: bool, title: dict[str, Any]) -> opts.AxisOpts:
-    return opts.AxisOpts(
-        type_="value",
-        min_=float(axis.minimum),
-        max_=float(axis.maximum),
-        interval=float(axis.step),
-        axislabel_opts=opts.LabelOpts(
-            formatter="{value}" + axis.unit,
-            font_size=style.font_pixels,
-            font_family=style.family,
-            color=style.ink,
-            margin=round(0.5 * style.font_pixels, 1),
-        ),
-        axisline_opts=_axis_line(style),
-        axistick_opts=_ticks(style),
-        splitline_opts=opts.SplitLineOpts(
-            is_show=grid, linestyle_opts=opts.LineStyleOpts(color=style.faint, width=1)
-        ),
-        **title,
-    )
-
-
-def _axis_line(style: ChartStyle, is_on_zero: bool = True) -> opts.AxisLineOpts:
-    line = opts.LineStyleOpts(color=style.ink, width=1)
-    return opts.AxisLineOpts(is_on_zero=is_on_zero, linestyle_opts=line)
-
-
-def _ticks(style: ChartStyle) -> opts.AxisTickOpts:
-    return opts.AxisTickOpts(is_show=style.ticks, length=round(0.3 * style.font_pixels, 1))
 
 
 def _add_series(chart: Any, content: ChartContent, style: ChartStyle, series: Series) -> None:
@@ -379,7 +252,7 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
     if "shadow" in style.effects:
         item |= _shadow(style)
     unit = content.axis.unit
-    chart = Pie(_init_options(style)).add(
+    chart = Pie(init_options(style)).add(
         series.name,
         slices,
         radius=[f"{inner:g}", f"{layout.pie_radius:g}"],
@@ -398,7 +271,7 @@ def _round_chart(content: ChartContent, style: ChartStyle, layout: ChartLayout) 
     )
     pie = chart.options["series"][0]
     pie["radius"], pie["center"] = [inner, layout.pie_radius], [middle_x, middle_y]
-    chart.set_global_opts(**_global_options(content, style, layout))
+    chart.set_global_opts(**global_options(content, style, layout))
     chart.options["legend"][0]["data"] = list(content.categories)  # pyecharts finds no names in PieItems
     return chart
 

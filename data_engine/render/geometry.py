@@ -20,6 +20,7 @@ from data_engine.render.graphics import font, font_versions, graphics_versions, 
 from data_engine.render.png import encode
 
 RULER = 4.0
+Quad = tuple[tuple[float, float], ...]
 _LEAST_LETTER = 10.0  # pixels
 _LETTER_SHARES = (0.03, 0.042)  # of the image
 _FAMILIES = tuple(family for family in LATIN_FAMILIES if family != "mono")
@@ -37,15 +38,19 @@ class GeometryRenderer(Renderer):
 
     def render(self, draws: Draws) -> Rendered:
         figure = random_figure(draws, self._options, WINDOW - 2 * self._room)
+        picture, letters = self._draw(figure, draws)
         return Rendered(
-            (encode(self._draw(figure, draws)),),
+            (encode(picture),),
             PARSE_FIGURE,
             label_of(figure),
             "geometry",
             tells_places=True,
+            text_quads=tuple(letters),
+            plain_ground=True,
         )
 
-    def _draw(self, figure: Figure, draws: Draws) -> np.ndarray:
+    def _draw(self, figure: Figure, draws: Draws) -> tuple[np.ndarray, list[Quad]]:
+        """The picture, and the corners of every letter in it."""
         options, style = self._options, draws.stream("style")
         size = options.size
         ink, paper = style.integer(0, 50), style.integer(235, 255)
@@ -85,12 +90,14 @@ class GeometryRenderer(Renderer):
         for circle in figure.circles:
             named = {name: point for name, point in named.items() if point != circle.center}
             named["O"] = circle.center
+        letters: list[Quad] = []
         for name, point in named.items():
             x, y = pixel(point)
             angle = _free_direction(figure, point)
             away = 0.8 * letter_pixels + line_pixels
-            _draw_centred(canvas, name, x + away * math.cos(angle), y - away * math.sin(angle), letter, fill)
-        return picture
+            place = x + away * math.cos(angle), y - away * math.sin(angle)
+            letters.append(_draw_centred(canvas, name, place, letter, fill))
+        return picture, letters
 
 
 def label_of(figure: Figure) -> str:
@@ -170,9 +177,11 @@ def _free_direction(figure: Figure, point: Point) -> float:
     return start_angle + widest / 2
 
 
-def _draw_centred(
-    canvas: skia.Canvas, text: str, x: float, y: float, face: skia.Font, paint: skia.Paint
-) -> None:
+def _draw_centred(canvas: skia.Canvas, text: str, place: Point, face: skia.Font, paint: skia.Paint) -> Quad:
+    """Draw a letter with its ink around a place in pixels; the corners of its box, a pixel wider on all sides."""
     ink = skia.Rect()
     face.measureText(text, skia.TextEncoding.kUTF8, ink)
+    x, y = place
     canvas.drawString(text, x - ink.centerX(), y - ink.centerY(), face, paint)
+    across, down = ink.width() / 2 + 1, ink.height() / 2 + 1
+    return (x - across, y - down), (x + across, y - down), (x + across, y + down), (x - across, y + down)

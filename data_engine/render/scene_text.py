@@ -11,6 +11,7 @@ The quadrilaterals themselves, in pixels and in the same order, are in the prove
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import cv2
@@ -37,6 +38,7 @@ from data_engine.render.scene_text_paint import (
 from data_engine.render.scene_text_planes import (
     Quad,
     bounds,
+    boxes_meet,
     in_reading_order,
     least_stretch,
     meet,
@@ -61,6 +63,14 @@ _PLACES = 8  # tried for one sign
 _TRIES = (2, 4)  # signs drawn for each that is wanted, and beyond that
 _LARGEST = 0.94  # of the picture's sides
 _OTHER_LANGUAGE = 0.25  # share of the signs
+_STRAIGHTER = 0.7
+"""How much less a sign is slanted in the next try where a line reaches into the upright box of another one."""
+_TURNS = 8
+_AROUND = 0.08  # font sizes: outline, blur and the edge of a pixel, around the letters
+BOXES_MEET = "boxes of two lines overlap after a perspective of the whole picture"
+
+
+PaintedSign = tuple[PlacedSign, list[PaintedLine]]
 
 
 @dataclass(frozen=True)
@@ -144,12 +154,11 @@ class SceneTextRenderer(Renderer):
         cv2.cvtColor(ground, cv2.COLOR_RGB2RGBA, dst=pixels)
         gray = cv2.cvtColor(ground, cv2.COLOR_RGB2GRAY)
         wanted = draws.stream("layout").integer(*options.signs)
-        painted: list[tuple[PlacedSign, list[PaintedLine]]] = []
+        painted: list[PaintedSign] = []
         for number in range(_TRIES[0] * wanted + _TRIES[1]):
             stream = draws.stream(f"sign/{number}")
             own = stream.choice(options.languages) if stream.chance(_OTHER_LANGUAGE) else language
-            taken = [placed.quad for placed, _ in painted]
-            found = self._sign(stream, own, gray, taken, pixels, surface.getCanvas())
+            found = self._sign(stream, own, gray, painted, pixels, surface.getCanvas())
             if found is not None:
                 painted.append(found)
             if len(painted) == wanted:
@@ -170,11 +179,14 @@ class SceneTextRenderer(Renderer):
         stream: Stream,
         language: str,
         gray: np.ndarray,
-        taken: list[Quad],
+        taken: list[PaintedSign],
         pixels: np.ndarray,
         canvas: skia.Canvas,
-    ) -> tuple[PlacedSign, list[PaintedLine]] | None:
-        """Draw, place and paint one sign; None, and the picture as before, when it finds no place or no contrast."""
+    ) -> PaintedSign | None:
+        """Draw, place and paint one sign; None, and the picture as before, when it finds no place or no contrast.
+
+        The upright box of every line holds nothing of any other one: boxes are what the label tells.
+        """
         options = self._options
         least_font = _LEAST_DENSE_FONT if language in _DENSE else _LEAST_FONT
         size = float(round(stream.uniform(*self._font_pixels)))
@@ -194,20 +206,25 @@ class SceneTextRenderer(Renderer):
             style = choose_style(stream, options, span, em, sign.pixels, plated)
             placed = PlacedSign(sign, matrix, style)
             painted = paint_sign(pixels, canvas, placed)
-            if min(line.contrast for line in painted) >= options.contrast:
+            if min(line.contrast for line in painted) < options.contrast:
+                np.copyto(region, before)
+                continue
+            others = [line.quad for _, lines in taken for line in lines]
+            if _parted([line.quad for line in painted], others):
                 return placed, painted
-            np.copyto(region, before)
+            np.copyto(region, before)  # an outline or a blur wider than usual
+            return None
         return None
 
     def _place(
-        self, stream: Stream, sign: Sign, least_font: float, gray: np.ndarray, taken: list[Quad]
+        self, stream: Stream, sign: Sign, least_font: float, gray: np.ndarray, taken: list[PaintedSign]
     ) -> np.ndarray | None:
         """A homography for a sign, inside of the picture and clear of the others; None when there is none.
 
         Of the places that are free the one with the calmest ground is taken.
         """
         options = self._options
-        turn = turned(stream, max(sign.width, sign.height), options.perspective, options.rotation)
+        turn, lines = self._turned(stream, sign)
         whole = quad_of(turn, sign.box)
         left, top, right, bottom = bounds(whole)
         across, down = _LARGEST * self._width, _LARGEST * self._height
@@ -215,12 +232,16 @@ class SceneTextRenderer(Renderer):
         least = min(line.pixels for line in sign.lines)
         if scale * least * least_stretch(turn, sign.box) < least_font:
             return None
+        signs = [placed.quad for placed, _ in taken]
+        others = [line.quad for _, painted in taken for line in painted]
         free: list[tuple[float, float, float]] = []
         for _ in range(_PLACES):
             x = stream.uniform(1 - scale * left, self._width - 1 - scale * right)
             y = stream.uniform(1 - scale * top, self._height - 1 - scale * bottom)
-            quad = tuple((scale * quad_x + x, scale * quad_y + y) for quad_x, quad_y in whole)
-            if not any(meet(quad, other) for other in taken):
+            quad = _at(whole, scale, x, y)
+            if not any(meet(quad, other) for other in signs) and not any(
+                boxes_meet(_at(line, scale, x, y), other) for line in lines for other in others
+            ):
                 around = gray[
                     int(y + scale * top) : int(y + scale * bottom),
                     int(x + scale * left) : int(x + scale * right),
@@ -232,6 +253,33 @@ class SceneTextRenderer(Renderer):
             return None
         _, x, y = min(free)
         return scaled_and_moved(turn, scale, x, y)
+
+    def _turned(self, stream: Stream, sign: Sign) -> tuple[np.ndarray, list[Quad]]:
+        """A homography whose upright boxes around the lines part, and where it takes the ink of the lines."""
+        options, side = self._options, max(sign.width, sign.height)
+        around = _AROUND * sign.pixels
+        boxes = [
+            (left - around, top - around, right + around, bottom + around)
+            for left, top, right, bottom in (line.ink_box for line in sign.lines)
+        ]
+        slants = [_STRAIGHTER**number for number in range(_TURNS)]
+        for slant in (*slants, 0.0):
+            turn = turned(stream, side, options.perspective, options.rotation, slant)
+            lines = [quad_of(turn, box) for box in boxes]
+            if _parted(lines, []):
+                break
+        return turn, lines
+
+
+def _at(quad: Quad, scale: float, x: float, y: float) -> Quad:
+    return tuple((scale * quad_x + x, scale * quad_y + y) for quad_x, quad_y in quad)
+
+
+def _parted(quads: list[Quad], others: list[Quad]) -> bool:
+    """Whether upright boxes around quadrilaterals hold nothing of each other and of the others."""
+    return not any(boxes_meet(*pair) for pair in combinations(quads, 2)) and not any(
+        boxes_meet(quad, other) for quad in quads for other in others
+    )
 
 
 @dataclass(frozen=True)
@@ -257,7 +305,12 @@ class Answer:
         return {**self.told, "quads": quads}
 
     def told_again(self, matrix: np.ndarray) -> tuple[str, dict[str, Any]]:
-        """(response, details) of the picture whose pixels a homography [3, 3] moved."""
+        """(response, details) of the picture whose pixels a homography [3, 3] moved.
+
+        NoSampleError where boxes are told and that of one line holds something of another one now.
+        """
         quads = [tuple((float(x), float(y)) for x, y in moved(matrix, quad)) for quad in self.quads]
+        if self.grounded and not _parted(quads, []):
+            raise NoSampleError(BOXES_MEET, "make degrade.strength smaller")
         answer = Answer(self.texts, quads, self.told, self.grounded, self.width, self.height)
         return answer.response(), answer.details()

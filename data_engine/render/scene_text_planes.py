@@ -20,14 +20,18 @@ Box = tuple[float, float, float, float]
 _STEEPEST = math.radians(60)
 
 
-def turned(stream: Stream, side: float, perspective: float, rotation: float) -> np.ndarray:
+def turned(
+    stream: Stream, side: float, perspective: float, rotation: float, slant: float = 1.0
+) -> np.ndarray:
     """A homography [3, 3] for a plane with a sign of `side` pixels, turned at random, its middle left in the origin.
 
     `perspective`, 0 to 1, is a share of the steepest angle; `rotation` the largest angle in the plane, in degrees.
-    Small angles are drawn more often than large ones.
+    Small angles are drawn more often than large ones. `slant`, 0 to 1, makes those smaller that slant the lines of
+    text: with 0 they stay level, and the sign is tilted backwards or forwards alone.
     """
-    pitch, yaw = (perspective * _STEEPEST * _towards_zero(stream) for _ in range(2))
-    roll = math.radians(rotation) * _towards_zero(stream)
+    pitch = perspective * _STEEPEST * _towards_zero(stream)
+    yaw = slant * perspective * _STEEPEST * _towards_zero(stream)
+    roll = slant * math.radians(rotation) * _towards_zero(stream)
     distance = side * stream.uniform(1.0, 3.0)  # the nearer the camera, the more the lines run together
     # Turned about y, then x, then z: a point (x, y, 0) goes to R (x, y, 0) + (0, 0, distance), and is seen at
     # distance * (X, Y) / Z. Only the first two columns of R are needed.
@@ -90,6 +94,17 @@ def meet(first: Quad, second: Quad) -> bool:
             if all(along_x * (py - y) < along_y * (px - x) for px, py in other):
                 return False
     return True
+
+
+def upright(quad: Quad) -> Quad:
+    """The corners of the smallest upright box that holds a quadrilateral: what a label tells of it."""
+    left, top, right, bottom = bounds(quad)
+    return (left, top), (right, top), (right, bottom), (left, bottom)
+
+
+def boxes_meet(first: Quad, second: Quad) -> bool:
+    """Whether the upright box of one quadrilateral holds something of the other one."""
+    return meet(upright(first), second) or meet(first, upright(second))
 
 
 def least_stretch(matrix: np.ndarray, box: Box) -> float:

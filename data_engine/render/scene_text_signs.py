@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
 
 from data_engine.fonts import CHINESE_FAMILY
 from data_engine.languages import Script
 from data_engine.random_stream import Stream
-from data_engine.render.graphics import skia
+from data_engine.render.graphics import gray_surface, skia
 from data_engine.render.paragraphs import Typesetter
 from data_engine.render.scene_text_planes import Box
 from data_engine.words import heading
@@ -38,6 +42,20 @@ class Line:
         """The room of the line in the plane; its ink may lie a little beyond the sides, never beyond the padding."""
         width, height = self.paragraph.MaxIntrinsicWidth, self.paragraph.Height
         return self.x, self.y, self.x + width, self.y + height
+
+    @cached_property
+    def ink_box(self) -> Box:
+        """What the letters cover in the plane, to a pixel: much less than the room, which holds accents of all scripts."""
+        margin = math.ceil(_PADDING * self.pixels)
+        left, top, right, bottom = self.box
+        mask, surface = gray_surface(
+            math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+        )
+        mask.fill(0)
+        self.paragraph.paint(surface.getCanvas(), margin, margin)
+        x, y, wide, high = cv2.boundingRect(mask)
+        x0, y0 = left - margin + x, top - margin + y
+        return x0, y0, x0 + wide, y0 + high
 
 
 @dataclass(frozen=True)

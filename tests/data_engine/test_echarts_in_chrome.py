@@ -24,7 +24,7 @@ from data_engine.render.chart_style import random_style
 from tests.data_engine.conftest import needs_assets
 
 SIZE, COUNT, EM = 512, 24, 14.0
-FAMILIES = ("sans", "serif", "chinese")
+FAMILIES = ("sans", "serif", "mono", "chinese")
 CHROME = next(
     (found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None
 )
@@ -35,7 +35,7 @@ def golden_charts() -> list[tuple[str, np.ndarray]]:
     from data_engine.render.canvas_player import play
     from data_engine.render.echarts_engine import EChartsEngine
 
-    options = ChartOptions(size=SIZE, engine="echarts", effects=0.5)
+    options = ChartOptions(size=SIZE, engine="echarts", effects=0.5, sides=[1.0, 1.0])
     engine = EChartsEngine(FAMILIES)
     found: list[tuple[str, np.ndarray]] = []
     index = 0

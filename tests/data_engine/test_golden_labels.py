@@ -21,11 +21,11 @@ from tests.data_engine.test_labels import points_of, samples
 GOLDEN = [
     ("card", {}, "95f37aebee6db0cc"),
     ("page", {"size": 256}, "489c6c47b6c256e8"),
-    ("chart", {"engine": "echarts", "size": 320}, "469c93c99ee71704"),
+    ("chart", {"engine": "echarts", "size": 320}, "9240bb90190967cd"),
     (
         "chart",
         {"engine": "matplotlib", "size": 320},
-        "469c93c99ee71704",
+        "9240bb90190967cd",
     ),  # the engine draws, it does not tell
     ("chemistry", {"size": 128}, "74d444f20d3284e9"),
     ("geometry", {"size": 128}, "7c34ee7667ba14ac"),

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from decimal import Decimal
 from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
-import pytest
-from lxml import html as lxml_html
 from PIL import Image
 
 from data_engine.kinds import KINDS, make_renderer
-from data_engine.markup import html_table
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from tests.data_engine.conftest import needs_assets
@@ -103,79 +97,6 @@ def test_pages_hold_the_words_that_they_tell() -> None:
         picture = pixels_of(rendered)
         assert (picture < picture.max() - 80).mean() > 0.005
     assert marks > 5
-
-
-@dataclass(frozen=True)
-class Charts:
-    """Charts of one engine and size, and how many of those that were drawn were found legible."""
-
-    engine: str
-    rendered: list[Rendered]
-    verdicts: list[bool]
-
-
-@pytest.fixture(scope="module", params=[("echarts", 512), ("echarts", 256), ("matplotlib", 256)])
-def charts(request: pytest.FixtureRequest) -> Charts:
-    from data_engine.render import chart
-
-    engine, size = request.param
-    verdicts: list[bool] = []
-
-    def remember(*arguments: object) -> bool:
-        verdicts.append(is_legible(*arguments))  # type: ignore[arg-type]
-        return verdicts[-1]
-
-    is_legible = chart.is_legible
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(chart, "is_legible", remember)
-        return Charts(engine, list(samples("chart", 30, engine=engine, size=size)), verdicts)
-
-
-@needs_assets
-def test_chart_tables_parse_back(charts: Charts) -> None:
-    forms = set()
-    for rendered in charts.rendered:
-        rows = Table(rendered.response).rows
-        forms.add(rendered.details["form"])
-        assert rows[0][0] == ""
-        assert len({len(row) for row in rows}) == 1
-        assert 2 <= len(rows) - 1 <= 6
-        assert 1 <= len(rows[0]) - 1 <= 3
-        assert len(set(rows[0])) == len(rows[0])
-        for row in rows[1:]:
-            for value in row[1:]:
-                assert re.fullmatch(r"\d+(\.\d+)?%?", value), value
-        if rendered.details["form"] in ("pie", "donut", "rose") and rows[1][1].endswith("%"):
-            assert sum(Decimal(row[1].rstrip("%")) for row in rows[1:]) == 100
-        assert rendered.prompt == "<image>\nParse the figure."
-        assert rendered.renderer == charts.engine
-        html = lxml_html.fragment_fromstring(rendered.response)  # as a browser reads it
-        cells = [[cell.text_content() for cell in row] for row in html.iter("tr")]
-        assert html_table(cells) == rendered.response
-    assert len(forms) >= 6
-
-
-@needs_assets
-def test_a_chart_that_cannot_be_drawn_legibly_is_skipped() -> None:
-    with pytest.raises(NoSampleError, match="no legible chart: 300 attempts at 96 x 96 pixels"):
-        list(samples("chart", 1, engine="matplotlib", size=96, categories=[12, 12], font_pixels=[14.0, 14.0]))
-
-
-def test_a_text_that_is_missing_covered_or_cut_is_illegible() -> None:
-    from collections import Counter
-
-    from data_engine.render.canvas_player import DrawnText
-    from data_engine.render.chart import is_legible
-
-    def text(word: str, left: float, upright: bool = True) -> DrawnText:
-        return DrawnText(word, left, 10, left + 20, 20, upright)
-
-    needed = Counter(["a", "b"])
-    assert is_legible(needed, [text("a", 0), text("b", 30)], 100, 100)
-    assert not is_legible(needed, [text("a", 0)], 100, 100)
-    assert not is_legible(needed, [text("a", 0), text("b", 15)], 100, 100)
-    assert not is_legible(needed, [text("a", 0), text("b", 90)], 100, 100)
-    assert not is_legible(Counter(["a", "a"]), [text("a", 0), text("b", 30)], 100, 100)
 
 
 def test_molecules_are_canonical_and_drawn() -> None:
@@ -262,23 +183,3 @@ def test_lines_are_drawn_where_the_label_says() -> None:
                 column, row = round((x + 10) * 20), round((10 - y) * 20)
                 around = picture[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
                 assert around.min() < 150
-
-
-@needs_assets
-def test_what_the_layout_has_room_for_is_legible_when_drawn(charts: Charts) -> None:
-    """The check after drawing is a guard, not the rule: a chart drawn in vain costs as much as one kept."""
-    assert len(charts.rendered) == sum(charts.verdicts) == 30
-    assert len(charts.verdicts) <= 33
-
-
-@needs_assets
-def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
-    dictionaries = samples("chart", label="dictionary")
-    for table, other in zip(samples("chart"), dictionaries, strict=True):
-        assert other.pictures == table.pictures
-        assert other.prompt == "<image>\nConvert the key information of the chart to a python dict:"
-        said = json.loads(other.response)
-        assert list(said) == ["title", "source", "x_title", "y_title", "values"]
-        (_, *names), *rows = Table(table.response).rows
-        columns = {name: {row[0]: row[place] for row in rows} for place, name in enumerate(names, start=1)}
-        assert said["values"] == (columns if len(names) > 1 else columns[names[0]])
