@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "launch"))
 from data_engine_usual import pillow_molecule, pyplot_chart, pyplot_figure, selenium_chart
 from monitor import children_of
 
-from data_engine.document_options import DegradeOptions
+from data_engine.degrade_options import DegradeOptions
 from data_engine.kinds import KINDS
 from data_engine.run import Plan, close_renderer, make_shard
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, make_dataclass
 
-from data_engine.document_options import DegradeOptions
+from data_engine.degrade_options import DegradeOptions
 from data_engine.imports.options import ImportOptions
 from data_engine.kinds import kind_named
 

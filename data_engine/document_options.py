@@ -1,4 +1,4 @@
-"""What a user may set for documents: kinds `document`, `text_page` and `pdf`, and for the degradation of any."""
+"""What a user may set for documents: kinds `document`, `text_page` and `pdf`."""
 
 from __future__ import annotations
 
@@ -175,33 +175,6 @@ class PdfOptions:
         for key, (low, high) in limits.items():
             in_range(f"options.{key}", getattr(self, key), low, high)
         check_jpeg_quality(self.jpeg_quality)
-
-
-DEGRADATIONS = ("paper", "perspective", "shadow", "blur", "resampling", "noise", "binarisation", "jpeg")
-"""In the order in which they happen to a page: printed, photographed, scanned, stored."""
-
-
-@dataclass
-class DegradeOptions:
-    """What happens to pictures after they are drawn: a stage of its own, for every kind."""
-
-    probability: float = 0.0
-    """Share of the pictures that are degraded, 0 to 1."""
-    strength: float = 0.5
-    """How strong it may get, 0 (hardly seen) to 1 (just legible); what is illegible is thrown away and counted."""
-    kinds: list[str] = field(default_factory=lambda: list(DEGRADATIONS))
-    """paper, perspective, shadow, blur, resampling, noise, binarisation (gray pictures), jpeg."""
-    count: list[int] = field(default_factory=lambda: [1, 3])
-    """[MIN,MAX] of them on one picture."""
-
-    def __post_init__(self) -> None:
-        in_range("degrade.probability", self.probability, 0, 1)
-        in_range("degrade.strength", self.strength, 0, 1)
-        span("degrade.count", self.count, 1, len(DEGRADATIONS))
-        if not self.kinds:
-            raise ConfigError(f"degrade.kinds needs at least one of {', '.join(DEGRADATIONS)}.")
-        for kind in self.kinds:
-            one_of("degrade.kinds", kind, DEGRADATIONS)
 
 
 def check_jpeg_quality(quality: int | None) -> None:

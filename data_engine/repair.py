@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine.dataset import Dataset
-from data_engine.document_options import DegradeOptions
+from data_engine.degrade_options import DegradeOptions
 from data_engine.errors import ConfigError, DamagedSampleError
 from data_engine.executors import Executor, make_here
 from data_engine.files import sha256_of

@@ -12,7 +12,7 @@ import pytest
 
 from data_engine.assets import asset_path
 from data_engine.dataset import Dataset
-from data_engine.document_options import DegradeOptions
+from data_engine.degrade_options import DegradeOptions
 from data_engine.errors import ConfigError
 from data_engine.kinds import KINDS
 from data_engine.run import Outcome, Plan, close_renderer, make_dataset

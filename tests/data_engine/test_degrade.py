@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from data_engine.dataset import Dataset
-from data_engine.document_options import DEGRADATIONS, DegradeOptions
+from data_engine.degrade_options import DEGRADATIONS, DegradeOptions
 from data_engine.kinds import KINDS, make_renderer
 from data_engine.random_stream import Draws, Stream
 from data_engine.render.base import NoSampleError, Picture, Rendered, Renderer
-from data_engine.render.degrade import LEAST_CORRELATION, DegradingRenderer, degrade, legibility
+from data_engine.render.degrade import ILLEGIBLE, DegradingRenderer, degrade
+from data_engine.render.degrade_legibility import LEAST_CORRELATION, legibility, quad_legibility
 from data_engine.render.jpeg import encode_jpeg
 from data_engine.render.png import encode
 from tests.data_engine.conftest import make
@@ -118,6 +119,40 @@ def test_illegible_pictures_are_told_from_legible_ones() -> None:
     assert legibility(PAGE, np.clip(PAGE + noise, 0, 255).astype(np.uint8))[0] < LEAST_CORRELATION
     blank = np.full_like(PAGE, 255)
     assert legibility(blank, blank) == (1.0, 255.0)
+
+
+def test_little_ink_is_judged_wherever_it_lies() -> None:
+    """One word on a large picture, in bands of which only every second one is looked at where there is more."""
+    for top in range(8, 480, 24):
+        clean = np.full((512, 512), 245, np.uint8)
+        cv2.putText(clean, "7315", (200, top + 18), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 20, 1, 16)
+        assert legibility(clean, np.full_like(clean, 245))[0] < LEAST_CORRELATION, top
+        assert legibility(clean, clean)[0] > 0.99
+
+
+def test_a_letter_that_lost_a_stroke_is_illegible_beside_lines_that_are_whole() -> None:
+    clean = np.full((512, 512), 245, np.uint8)
+    cv2.rectangle(clean, (60, 60), (450, 450), 20, 2)
+    cv2.line(clean, (60, 60), (450, 450), 20, 2)
+    cv2.putText(clean, "E", (460, 50), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 20, 1, 16)
+    quad = ((459.0, 35.0), (472.0, 35.0), (472.0, 52.0), (459.0, 52.0))
+    speck, arm = clean.copy(), clean.copy()
+    speck[35:48, 459:473] = 245
+    arm[38:53, 465:473] = 245
+    for damaged in (speck, arm):
+        assert legibility(clean, damaged)[0] > LEAST_CORRELATION
+        assert quad_legibility(clean, damaged, [quad])[0] < LEAST_CORRELATION
+    softened = cv2.GaussianBlur(clean, (0, 0), 0.8)
+    assert quad_legibility(clean, softened, [quad])[0] > LEAST_CORRELATION
+
+
+@pytest.mark.parametrize(("index", "count"), [(5, [1, 3]), (55, [2, 4])])
+def test_a_figure_whose_letters_vanished_is_thrown_away(index: int, count: list[int]) -> None:
+    """Found by eye among figures that were kept: their lines are whole, their letters are not."""
+    figures = make_renderer("geometry", KINDS["geometry"].options(letters=1.0))
+    stage = DegradingRenderer(figures, DegradeOptions(probability=1.0, strength=1.0, count=count))
+    with pytest.raises(NoSampleError, match=ILLEGIBLE):
+        stage.render(Draws(3, "geometry", index))
 
 
 def test_what_is_illegible_is_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

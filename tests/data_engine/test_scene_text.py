@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from data_engine.dataset import Dataset
-from data_engine.document_options import DegradeOptions
+from data_engine.degrade_options import DegradeOptions
 from data_engine.errors import ConfigError
 from data_engine.look.labels import quads_over
 from data_engine.look.page import write_look
