@@ -13,6 +13,7 @@ from data_engine.assets import fetch_assets
 from data_engine.command import schema_of
 from data_engine.command_line import help_text
 from data_engine.dataset import DamagedSampleError, open_datasets
+from data_engine.degrade_options import check_possible
 from data_engine.errors import ConfigError, in_range, one_of
 from data_engine.executors import EXECUTORS
 from data_engine.imports.job import Import, open_import
@@ -22,6 +23,7 @@ from data_engine.job import Job
 from data_engine.kinds import KINDS
 from data_engine.look.page import write_look
 from data_engine.ranks import share_of
+from data_engine.regenerate import compare_some
 from data_engine.repair import repair
 from data_engine.run import WHOLE, Plan, make_dataset, skipped_report
 from data_engine.verify import contact_sheet, verify
@@ -57,6 +59,11 @@ def main(command: Any) -> None:
             "give exactly one of kind=KIND, import=PATH, verify=DIR, repair=DIR, look=DIR, index=DIR and assets=fetch "
             "(see --help)."
         )
+    if command.kind is None and command.degrade.probability > 0:
+        raise ConfigError(
+            "degrade.probability is for the pictures that kind=KIND draws: leave it out here, where pictures stay as they "
+            "are."
+        )
     in_range("workers", command.workers, 1, 1024)
     one_of("executor", command.executor, EXECUTORS)
     if command.kind is not None:
@@ -64,7 +71,7 @@ def main(command: Any) -> None:
     elif command.import_ is not None:
         import_own(command)
     elif command.verify is not None:
-        check(command.verify, command.sheet)
+        check(command.verify, command.sheet, command.seed)
     elif command.repair is not None:
         mend(command)
     elif command.look is not None:
@@ -80,6 +87,7 @@ def make(command: Any) -> None:
     directory = _out(command)
     in_range("samples", command.samples, 1, 10**9)
     in_range("seed", command.seed, 0, 2**63 - 1)
+    check_possible(command.kind, command.options, command.degrade)
     plan = Plan(
         kind=command.kind,
         options=command.options,
@@ -148,7 +156,7 @@ def mend(command: Any) -> None:
     print(f"{directory}: {'all shards are whole' if not bad else f'{len(bad)} shards were made again'}")
 
 
-def check(directory: str, sheet: str | None) -> None:
+def check(directory: str, sheet: str | None, seed: int) -> None:
     datasets = open_datasets(directory)
     for name, dataset in datasets.items():
         progress = Progress(f"verify {name}")
@@ -156,6 +164,14 @@ def check(directory: str, sheet: str | None) -> None:
         progress.finish()
         skipped = sum(dataset.manifest["skipped"].values())
         print(f"{name}: {len(dataset)} samples in {len(dataset.shards)} shards are whole, {skipped} skipped")
+        start = time.monotonic()
+        compared = compare_some(dataset, seed)
+        if compared.samples:
+            print(f"{name}: {compared.samples} made again in {time.monotonic() - start:.1f} s are equal")
+        if compared.problem:
+            print(
+                f"{name}: {'not all' if compared.samples else 'none'} could be made again here: {compared.problem}"
+            )
     whole = Path(os.path.abspath(directory))
     path = Path(sheet) if sheet is not None else whole.with_name(f"{whole.name}-contact-sheet.png")
     contact_sheet(list(datasets.values()), path)

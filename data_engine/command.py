@@ -22,7 +22,8 @@ class Command:
     format: str | None = None
     """With import=: jsonl, coco (also JSON lists), arrow, pairs or text; null: found out."""
     verify: str | None = None
-    """Check a dataset, or a directory of datasets: every checksum, count and image; draws a contact sheet."""
+    """Check a dataset, or a directory of datasets: every checksum, count and image. Five samples of each are made again
+    and compared, other ones with another seed=, where its source and versions are here. Draws a contact sheet."""
     repair: str | None = None
     """Make the shards of a dataset again that are missing or damaged, to the same bytes."""
     look: str | None = None

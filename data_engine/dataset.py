@@ -152,7 +152,7 @@ class Dataset:
 
     def key(self, i: int) -> str:
         """The key of sample `i`, from the index alone."""
-        return self._key(self._shard(i), self.index.text(i)[TEXT_KEY])
+        return self._key(self.shard_of(i)[1], self.index.text(i)[TEXT_KEY])
 
     def close(self) -> None:
         """Close the files that are open. Reading afterwards opens them again."""
@@ -167,17 +167,19 @@ class Dataset:
             )
         return samples
 
-    def _shard(self, i: int) -> ShardRecord:
+    def shard_of(self, i: int) -> tuple[int, ShardRecord]:
+        """The shard of sample `i`, with its number."""
         if not 0 <= i < len(self):
             raise IndexError(f"dataset {self.name} has samples 0 to {len(self) - 1}, and {i} was asked for")
-        return self.shards[bisect_right(self._ends, i)]
+        number = bisect_right(self._ends, i)
+        return number, self.shards[number]
 
     def _key(self, shard: ShardRecord, span: int) -> str:
         key = self.index.key(span)
         return key if self.convention == OWN else f"{shard.name}/{key}"
 
     def _sample(self, i: int, with_images: bool) -> Sample:
-        shard = self._shard(i)
+        _, shard = self.shard_of(i)
         text = self.index.text(i)
         key = self._key(shard, text[TEXT_KEY])
         images = [self.index.image(row) for row in self.index.images_of(i)]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from data_engine.shards import FinishedShard
+from data_engine.sample import Sample
+from data_engine.shards import FinishedShard, Skipped
 
 
 class Job(Protocol):
@@ -36,6 +37,9 @@ class Job(Protocol):
 
     def manifest(self) -> dict[str, Any]:
         """What the manifest says beside the shards: options, versions and more."""
+
+    def sample(self, number: int, index: int) -> Sample | Skipped:
+        """What one index of a shard gives, as the shard holds it."""
 
     def make_shard(self, number: int) -> FinishedShard:
         """Write one shard: the same bytes from the same job and number, in any process, in any order."""

@@ -81,6 +81,10 @@ class Plan:
             return DegradingRenderer(renderer, self.degrade)
         return renderer
 
+    def sample(self, number: int, index: int) -> Sample | Skipped:
+        """The sample of one index: it depends on no other, whatever its shard is."""
+        return make_sample(_renderer_of_this_process(self)[0], self.kind, self.seed, index)
+
     def make_shard(self, number: int) -> FinishedShard:
         """Make one shard: the same bytes from the same plan and number, in any process, in any order."""
         renderer, _ = _renderer_of_this_process(self)

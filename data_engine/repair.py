@@ -65,7 +65,7 @@ def repair(
         aside = directory / f".repair-{platform.node()}-{os.getpid()}"
         aside.mkdir()
         try:
-            with _job_of(manifest, aside) as job:
+            with job_of(manifest, aside) as job:
                 _make_again(job, shards, sorted(bad), workers, progress, executor)
             for number in bad:
                 for suffix in ("tar", "npz"):
@@ -111,8 +111,11 @@ def _make_again(
 
 
 @contextmanager
-def _job_of(manifest: dict[str, Any], directory: Path) -> Iterator[Job]:
-    """What the dataset was made from, with another place to write to."""
+def job_of(manifest: dict[str, Any], directory: Path) -> Iterator[Job]:
+    """What the dataset was made from, with another place to write to.
+
+    Raises ConfigError when it would come out otherwise here: other versions, a source that changed or is gone.
+    """
     plan, options = dict(manifest["plan"]), dict(manifest["options"])
     try:
         if manifest["kind"] == IMPORT_KIND:

@@ -108,10 +108,16 @@ class ImportJob:
         record = write_shard(self.directory, self.shard_name(number), samples(), configuration)
         return FinishedShard(record, configuration, skipped)
 
-    def samples(self, number: int) -> Iterator[Sample | Skipped]:
-        """The samples of a shard, and what gave none."""
+    def sample(self, number: int, index: int) -> Sample | Skipped:
+        """What one record gives. Those before it in its shard are read, too, but not their images."""
+        for made in self.samples(number, index - self.indices(number).start):
+            return made
+        return Skipped(index, "record is gone", str(self.wish.source))
+
+    def samples(self, number: int, start: int = 0) -> Iterator[Sample | Skipped]:
+        """The samples of a shard from record `start` of it on, and what gave none."""
         records = zip(self.indices(number), self.source.records(number), strict=False)
-        for index, (place, record) in records:
+        for index, (place, record) in islice(records, start, None):
             place = printable(place)  # of a file's name or a record: neither has to be Unicode
             key, provenance = f"{KIND}-{index:09d}", {"kind": KIND, "index": index, "place": place}
             try:
