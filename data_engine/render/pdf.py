@@ -20,11 +20,14 @@ from data_engine.markup import Block, grid_box, write_grounded
 from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR
 from data_engine.random_stream import Draws, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
+from data_engine.render.degrade_boxes import moved_box
 from data_engine.render.graphics import graphics_versions, versions_of
 from data_engine.render.jpeg import encode_page
-from data_engine.render.pdf_blocks import TextBlock, blocks_of
+from data_engine.render.pdf_blocks import TextBlock, blocks_of, has_overlapping_text
 from data_engine.render.pdf_formulas import label_formulas
-from data_engine.render.pdf_text import TextLayer, pictures_of
+from data_engine.render.pdf_frames import Frames
+from data_engine.render.pdf_objects import pictures_of
+from data_engine.render.pdf_text import Piece, TextLayer
 from data_engine.sources.pdf_listing import Listing, PdfFile, open_listing, problem_of
 
 NO_TEXT = "page without text layer"
@@ -67,7 +70,7 @@ class PdfRenderer(Renderer):
         page = self._page(file, number, where)
         grounded = draws.stream("prompt").chance(self._options.grounding)
         try:
-            blocks, linear = self._read(page, grounded, where)
+            blocks, fine = self._read(page, grounded, where)
             pixels, width, height = self._draw(page, where)
         finally:
             page.close()
@@ -78,15 +81,29 @@ class PdfRenderer(Renderer):
             "file_sha256": file.sha256[:16],
             "blocks": len(blocks),
         }
-        if not (grounded and linear):
+        if not fine:
             text = "\n\n".join(block.plain for block in blocks if block.plain)
             return Rendered((picture,), FREE_OCR, text, "pdfium", details)
-        marked = [
-            Block(b.label, (grid_box((b.left, b.top, b.right, b.bottom), width, height),), b.text)
-            for b in blocks
-        ]
-        text = write_grounded(marked)
-        return Rendered((picture,), DOCUMENT_TO_MARKDOWN, text, "pdfium", details, tells_places=True)
+
+        def answer(motion: np.ndarray | None = None) -> str:
+            """The blocks with their boxes, moved by a homography of the picture where there is one."""
+            boxes = [(b.left, b.top, b.right, b.bottom) for b in blocks]
+            if motion is not None:
+                boxes = [moved_box(motion, box, self._options.size / max(width, height)) for box in boxes]
+            return write_grounded(
+                Block(block.label, (grid_box(box, width, height),), block.text)
+                for block, box in zip(blocks, boxes, strict=True)
+            )
+
+        return Rendered(
+            (picture,),
+            DOCUMENT_TO_MARKDOWN,
+            answer(),
+            "pdfium",
+            details,
+            tells_places=True,
+            told_again=lambda motion: (answer(motion), details),
+        )
 
     def _page(self, file: PdfFile, number: int, where: str) -> pypdfium2.PdfPage:
         document = self._documents.pop(file.path, None)
@@ -106,8 +123,9 @@ class PdfRenderer(Renderer):
             raise NoSampleError(broken, where) from error
 
     def _read(self, page: pypdfium2.PdfPage, grounded: bool, where: str) -> tuple[list[TextBlock], bool]:
-        """The blocks of a page, and whether its formulas can be written in a line."""
-        layer = TextLayer(page)
+        """The blocks of a page, and whether they can be told with boxes and in Markdown."""
+        frames = Frames(page)
+        layer = TextLayer(page, frames)
         try:
             text = layer.text()
             visible = len("".join(text.split()))
@@ -116,23 +134,19 @@ class PdfRenderer(Renderer):
             unknown = len(_UNKNOWN.findall(text))
             if unknown > _UNKNOWN_SHARE * visible:
                 raise NoSampleError(NO_UNICODE, f"{where}: {unknown} of {visible} characters")
-            width, height = page.get_size()
-            pieces = [
-                p
-                for p in layer.pieces()
-                if p.text and _is_inside(p.left, p.top, p.right, p.bottom, width, height)
-            ]
-            pictures = pictures_of(page, _LEAST_PICTURE, _MOST_OBJECTS) if grounded else []
-            blocks = blocks_of([*pieces, *pictures])
-            linear = label_formulas(blocks, layer) if grounded else True
+            pieces = [piece for piece in layer.pieces() if piece.text and _is_inside(piece, frames)]
+            pictures = pictures_of(page, frames, _LEAST_PICTURE, _MOST_OBJECTS) if grounded else []
+            blocks = blocks_of(pieces, pictures, frames)
+            # Text across the page is read in any case, but a box around it would hold the ink of others.
+            fine = grounded and not has_overlapping_text(blocks) and label_formulas(blocks, layer)
         finally:
             layer.close()
         if not blocks:
             raise NoSampleError(NO_TEXT, f"{where}: no text inside of the page")
         for block in blocks:
             block.left, block.top = max(0.0, block.left), max(0.0, block.top)
-            block.right, block.bottom = min(width, block.right), min(height, block.bottom)
-        return blocks, linear
+            block.right, block.bottom = min(frames.width, block.right), min(frames.height, block.bottom)
+        return blocks, fine
 
     def _draw(self, page: pypdfium2.PdfPage, where: str) -> tuple[np.ndarray, float, float]:
         """The picture, and the size of the page in points."""
@@ -163,5 +177,7 @@ def _is_gray(pixels: np.ndarray) -> bool:
     return cv2.norm(red, green, cv2.NORM_INF) <= 2 and cv2.norm(green, blue, cv2.NORM_INF) <= 2
 
 
-def _is_inside(left: float, top: float, right: float, bottom: float, width: float, height: float) -> bool:
-    return right > 0 and bottom > 0 and left < width and top < height and right > left and bottom > top
+def _is_inside(piece: Piece, frames: Frames) -> bool:
+    width, height = frames.size(piece.turn)
+    inside = piece.right > 0 and piece.bottom > 0 and piece.left < width and piece.top < height
+    return inside and piece.width > 0 and piece.height > 0

@@ -14,6 +14,7 @@ from itertools import pairwise
 from statistics import median
 
 from data_engine.markup import html_table
+from data_engine.render.pdf_frames import OBLIQUE, Box, Frames
 from data_engine.render.pdf_text import HYPHENS, Piece
 from data_engine.render.reading_order import strips
 
@@ -42,6 +43,8 @@ class TextBlock:
     right: float
     bottom: float
     rows: list[Row] = field(default_factory=list)
+    turn: int = 0
+    """How its text is turned."""
 
 
 @dataclass
@@ -61,18 +64,47 @@ class Row:
         self.text = " ".join(piece.text for piece in self.pieces)
 
 
-def blocks_of(pieces: Sequence[Piece]) -> list[TextBlock]:
-    """The blocks of a page in reading order."""
-    written = [piece for piece in pieces if piece.text]
-    if not written:
+def blocks_of(pieces: Sequence[Piece], pictures: Sequence[Box], frames: Frames) -> list[TextBlock]:
+    """The blocks of a page in reading order: first what runs as most of it does, last what runs across it.
+
+    `pieces` with text, each in the frame of its turn; `pictures` and the blocks on the page as it is shown.
+    """
+    if not pieces:
         return []
-    right_to_left = is_right_to_left("".join(piece.text for piece in written))
-    body = _body_size(written)
+    right_to_left = is_right_to_left("".join(piece.text for piece in pieces))
+    letters = [sum(len(piece.text) for piece in pieces if piece.turn == turn) for turn in range(OBLIQUE)]
+    main = letters.index(max(letters))
     blocks: list[TextBlock] = []
-    for strip in strips(pieces, right_to_left):
-        blocks += _of_strip(strip, body, right_to_left)
-    _label_headings(blocks, body)
+    for turn in sorted({main, *(piece.turn for piece in pieces)}, key=lambda turn: (turn != main, turn)):
+        turned = [piece for piece in pieces if piece.turn == turn]
+        if turn == OBLIQUE:
+            found = [_text_block([Row([piece])]) for piece in turned]
+        else:
+            shown = [frames.turned(box, turn) for box in pictures if turn == main]
+            turned += [Piece("", *box, is_picture=True, turn=turn) for box in shown]
+            found = [
+                block for strip in strips(turned, right_to_left) for block in _of_strip(strip, right_to_left)
+            ]
+        if turn == main:
+            _label_headings(found, _body_size(turned))
+        for block in found:
+            block.turn = turn
+            box = frames.turned_back((block.left, block.top, block.right, block.bottom), turn)
+            block.left, block.top, block.right, block.bottom = box
+        blocks += found
     return blocks
+
+
+def has_overlapping_text(blocks: Sequence[TextBlock]) -> bool:
+    """Whether oblique text lies over or under other blocks, so that no box holds its ink alone."""
+    return any(
+        min(block.right, other.right) > max(block.left, other.left)
+        and min(block.bottom, other.bottom) > max(block.top, other.top)
+        for block in blocks
+        if block.turn == OBLIQUE
+        for other in blocks
+        if other is not block
+    )
 
 
 def is_right_to_left(text: str) -> bool:
@@ -103,14 +135,14 @@ def joined(lines: Sequence[str]) -> str:
 
 def _body_size(pieces: Sequence[Piece]) -> float:
     """The font size that most characters have."""
-    sizes: dict[float, int] = {}
+    sizes: dict[float, int] = {0.0: 0}
     for piece in pieces:
         size = round(piece.size * 2) / 2
         sizes[size] = sizes.get(size, 0) + len(piece.text)
     return max(sizes, key=lambda size: (sizes[size], -size))
 
 
-def _of_strip(strip: list[Piece], body: float, right_to_left: bool) -> list[TextBlock]:
+def _of_strip(strip: list[Piece], right_to_left: bool) -> list[TextBlock]:
     blocks: list[TextBlock] = []
     rows = _rows([piece for piece in strip if piece.text], right_to_left)
     leading, start = _leading(rows), 0

@@ -11,10 +11,11 @@ import ctypes
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Any
 
 import pypdfium2
 import pypdfium2.raw as pdfium
+
+from data_engine.render.pdf_frames import Box, Frames
 
 _GAP = 1.1  # of the line's height: a wider gap parts two pieces of text
 HYPHENS = "\ufffe\x02\xad"  # pdfium's marks for a hyphen that a line break put in, and the soft hyphen
@@ -30,7 +31,7 @@ _BOLD = re.compile(rb"bold|black|heavy|semibold|demi|cmbx|-bd", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of text on one baseline, or a picture (with no text). Lengths in points from the upper left."""
+    """A run of text on one baseline, or a picture (with no text). Points from the upper left of its turn's frame."""
 
     text: str
     left: float
@@ -44,6 +45,8 @@ class Piece:
     is_picture: bool = False
     characters: tuple[int, int] = (0, 0)
     """Its first and last + 1 character in pdfium's count."""
+    turn: int = 0
+    """Which frame it is upright in."""
 
     @property
     def width(self) -> float:
@@ -66,15 +69,14 @@ class Letter:
 class TextLayer:
     """The text of one open page. Close it before the page."""
 
-    def __init__(self, page: pypdfium2.PdfPage) -> None:
-        self._page = page
+    def __init__(self, page: pypdfium2.PdfPage, frames: Frames) -> None:
+        self._frames = frames
         self._handle = pdfium.FPDFText_LoadPage(page)
         self._count = max(0, pdfium.FPDFText_CountChars(self._handle)) if self._handle else 0
-        self._transform = _transform_of(page)
         self._edges = tuple(
             ctypes.c_double() for _ in range(4)
         )  # left, top, right, bottom of the last answer
-        self._loose = pdfium.FS_RECTF()
+        self._loose, self._matrix = pdfium.FS_RECTF(), pdfium.FS_MATRIX()
         self._name, self._flags = ctypes.create_string_buffer(128), ctypes.c_int()
 
     def close(self) -> None:
@@ -101,11 +103,13 @@ class TextLayer:
         """All runs of text that can be seen as one, in pdfium's order."""
         found: list[Piece] = []
         for line in _LINE.finditer(self._units()):
-            if line[0].strip():
-                first = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, line.start())
-                last = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, line.end() - 1)
+            if text := line[0].strip():
+                # Blanks that pdfium put in lie nowhere and run in no direction.
+                begin = line.start() + line[0].index(text[0])
+                first = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, begin)
+                last = pdfium.FPDFText_GetCharIndexFromTextIndex(self._handle, begin + len(text) - 1)
                 if 0 <= first <= last:
-                    found += self._of_line(line[0], first, last + 1)
+                    found += self._of_line(text, first, last + 1)
         return found
 
     def letters(self, piece: Piece) -> list[Letter]:
@@ -119,15 +123,19 @@ class TextLayer:
             if code <= 32 or not pdfium.FPDFText_GetCharOrigin(self._handle, index, x, y):
                 continue
             pdfium.FPDFText_GetLooseCharBox(self._handle, index, box)
-            _, baseline = self._point(x.value, y.value)
+            _, top, _, bottom = self._frames.box(piece.turn, box.left, box.bottom, box.right, box.top)
+            baseline = self._frames.baseline(piece.turn, x.value, y.value)
             text = chr(code)
             if 0xD800 <= code < 0xDC00:
                 text = whole_letters(text + chr(pdfium.FPDFText_GetUnicode(self._handle, index + 1)))[0]
-            letters.append(Letter(text, baseline, abs(box.top - box.bottom)))
+            letters.append(Letter(text, baseline, bottom - top))
         return letters
 
     def _of_line(self, line: str, first: int, end: int) -> list[Piece]:
-        rectangles = self._rectangles(first, end - first)
+        turn = self._turn(first)
+        if end - first > 1 and turn != self._turn(end - 1 - (line[-1] in HYPHENS)):
+            return self._parted(first, end, float("inf"))
+        rectangles = self._rectangles(turn, first, end - first)
         if not rectangles:
             return []
         height = max(bottom - top for _, top, _, bottom in rectangles)
@@ -136,35 +144,37 @@ class TextLayer:
             gapped |= left - edge > _GAP * height
             edge = max(edge, right)
         if not gapped or len(line) == 1:
-            return [self._piece(line, rectangles, first, end)]
+            return [self._piece(line, rectangles, turn, first, end)]
         return self._parted(first, end, height)
 
     def _parted(self, first: int, end: int, height: float) -> list[Piece]:
-        """The pieces of a line that wide gaps part."""
+        """The pieces of a line that wide gaps or turns part."""
         pieces: list[Piece] = []
         boxes: list[tuple[float, float, float, float]] = []
-        text, begin, edge = "", first, None
+        text, begin, edge, turn = "", first, None, self._turn(first)
         for index in range(first, end):
             character = chr(pdfium.FPDFText_GetUnicode(self._handle, index) or 32)
-            box = None if character.isspace() else self._character_box(index)
+            here = turn if character.isspace() else self._turn(index)
+            box = None if character.isspace() else self._character_box(here, index)
             if box is not None:
                 away = 0.0 if edge is None else max(box[0] - edge[1], edge[0] - box[2])
-                if away > _GAP * height:
-                    pieces.append(self._piece(text, boxes, begin, index))
-                    text, boxes, begin = "", [], index
+                if away > _GAP * height or here != turn:
+                    if boxes:
+                        pieces.append(self._piece(text, boxes, turn, begin, index))
+                    text, boxes, begin, turn = "", [], index, here
                 edge = (box[0], box[2])
                 boxes.append(box)
             text += character
         if boxes:
-            pieces.append(self._piece(text, boxes, begin, end))
+            pieces.append(self._piece(text, boxes, turn, begin, end))
         return pieces
 
-    def _piece(self, text: str, boxes: list[tuple], first: int, end: int) -> Piece:
+    def _piece(self, text: str, boxes: list[Box], turn: int, first: int, end: int) -> Piece:
         loose = self._loose
         pdfium.FPDFText_GetLooseCharBox(self._handle, first, loose)
+        _, over, _, under = self._frames.box(turn, loose.left, loose.bottom, loose.right, loose.top)
         x, y = self._edges[:2]
         pdfium.FPDFText_GetCharOrigin(self._handle, first, x, y)
-        _, baseline = self._point(x.value, y.value)
         lefts, tops, rights, bottoms = zip(*boxes, strict=True)
         text = whole_letters(text)
         return Piece(
@@ -173,37 +183,35 @@ class TextLayer:
             min(tops),
             max(rights),
             max(bottoms),
-            size=min(abs(loose.top - loose.bottom), 3 * (max(bottoms) - min(tops))),
-            baseline=baseline,
+            size=min(under - over, 3 * (max(bottoms) - min(tops))),
+            baseline=self._frames.baseline(turn, x.value, y.value),
             bold=self._is_bold(first),
             characters=(first, end),
+            turn=turn,
         )
 
     def _is_bold(self, index: int) -> bool:
         pdfium.FPDFText_GetFontInfo(self._handle, index, self._name, 128, self._flags)
         return bool(_BOLD.search(self._name.value)) or bool(self._flags.value & _FORCE_BOLD)
 
-    def _rectangles(self, first: int, count: int) -> list[tuple[float, float, float, float]]:
+    def _turn(self, index: int) -> int:
+        pdfium.FPDFText_GetMatrix(self._handle, index, self._matrix)
+        return self._frames.turn_of(self._matrix.a, self._matrix.b)
+
+    def _rectangles(self, turn: int, first: int, count: int) -> list[Box]:
         left, top, right, bottom = self._edges
         count = pdfium.FPDFText_CountRects(self._handle, first, count)
         return [
-            self._box(left.value, bottom.value, right.value, top.value)
+            self._frames.box(turn, left.value, bottom.value, right.value, top.value)
             for number in range(count)
             if pdfium.FPDFText_GetRect(self._handle, number, left, top, right, bottom)
         ]
 
-    def _character_box(self, index: int) -> tuple[float, float, float, float] | None:
+    def _character_box(self, turn: int, index: int) -> Box | None:
         left, top, right, bottom = self._edges
         if not pdfium.FPDFText_GetCharBox(self._handle, index, left, right, bottom, top):
             return None
-        return self._box(left.value, bottom.value, right.value, top.value)
-
-    def _box(self, left: float, bottom: float, right: float, top: float) -> tuple[float, float, float, float]:
-        return box_on_page(self._transform, left, bottom, right, top)
-
-    def _point(self, x: float, y: float) -> tuple[float, float]:
-        a, b, c, d, e, f = self._transform
-        return a * x + c * y + e, b * x + d * y + f
+        return self._frames.box(turn, left.value, bottom.value, right.value, top.value)
 
 
 def whole_letters(text: str) -> str:
@@ -211,47 +219,3 @@ def whole_letters(text: str) -> str:
     if text.isascii() or _HALVES.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def pictures_of(page: pypdfium2.PdfPage, least_share: float, most_objects: int) -> list[Piece]:
-    """The bitmaps of a page that take `least_share` of it or more, but not nearly all (that is a scan)."""
-    transform, (width, height) = _transform_of(page), page.get_size()
-    found = []
-    for number in range(min(most_objects, pdfium.FPDFPage_CountObjects(page))):
-        item = pdfium.FPDFPage_GetObject(page, number)
-        if pdfium.FPDFPageObj_GetType(item) != pdfium.FPDF_PAGEOBJ_IMAGE:
-            continue
-        left, bottom, right, top = (ctypes.c_float() for _ in range(4))
-        pdfium.FPDFPageObj_GetBounds(item, left, bottom, right, top)
-        box = box_on_page(transform, left.value, bottom.value, right.value, top.value)
-        clipped = max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3])
-        share = max(0.0, clipped[2] - clipped[0]) * max(0.0, clipped[3] - clipped[1]) / (width * height)
-        if least_share <= share < 0.6:
-            found.append(Piece("", *clipped, is_picture=True))
-    return found
-
-
-def box_on_page(
-    transform: tuple[float, ...], left: float, bottom: float, right: float, top: float
-) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) from the upper left corner of the page as it is shown."""
-    a, b, c, d, e, f = transform
-    if b == c == 0 and a > 0 > d:  # nearly every page
-        return a * left + e, d * top + f, a * right + e, d * bottom + f
-    xs = (a * left + c * bottom + e, a * right + c * top + e)
-    ys = (b * left + d * bottom + f, b * right + d * top + f)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _transform_of(page: Any) -> tuple[float, ...]:
-    """The affine map from PDF coordinates to points from the upper left, crop box and rotation included."""
-    width, height = page.get_size()
-    fine = 1000  # pdfium answers in whole device units
-    x, y = ctypes.c_int(), ctypes.c_int()
-
-    def device(px: float, py: float) -> tuple[float, float]:
-        pdfium.FPDF_PageToDevice(page, 0, 0, int(width * fine), int(height * fine), 0, px, py, x, y)
-        return x.value / fine, y.value / fine
-
-    (ox, oy), (ax, ay), (bx, by) = device(0, 0), device(1000, 0), device(0, 1000)
-    return (ax - ox) / 1000, (ay - oy) / 1000, (bx - ox) / 1000, (by - oy) / 1000, ox, oy
