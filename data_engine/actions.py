@@ -61,8 +61,7 @@ def main(command: Any) -> None:
         )
     if command.kind is None and command.degrade.probability > 0:
         raise ConfigError(
-            "degrade.probability is for the pictures that kind=KIND draws: leave it out here, where pictures stay as they "
-            "are."
+            "degrade.probability is for the pictures that kind=KIND draws: leave it out, all others stay as they are."
         )
     in_range("workers", command.workers, 1, 1024)
     one_of("executor", command.executor, EXECUTORS)

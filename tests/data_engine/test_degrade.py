@@ -12,13 +12,15 @@ import pytest
 from data_engine.dataset import Dataset
 from data_engine.degrade_options import DEGRADATIONS, DegradeOptions
 from data_engine.kinds import KINDS, make_renderer
+from data_engine.markup import parse_grounded
 from data_engine.random_stream import Draws, Stream
 from data_engine.render.base import NoSampleError, Picture, Rendered, Renderer
 from data_engine.render.degrade import ILLEGIBLE, DegradingRenderer, degrade
 from data_engine.render.degrade_legibility import LEAST_CORRELATION, legibility, quad_legibility
 from data_engine.render.jpeg import encode_jpeg
 from data_engine.render.png import encode
-from tests.data_engine.conftest import make
+from tests.data_engine.conftest import Command, make
+from tests.data_engine.pdfs import column, text_at, write_pdf
 
 
 def written_page() -> np.ndarray:
@@ -47,10 +49,10 @@ class OnePage(Renderer):
         return self.rendered
 
 
-def applied_to(renderer: Renderer, count: int = 30, **options: object) -> list[dict[str, float]]:
+def applied_to(renderer: Renderer, samples: int = 30, **options: object) -> list[dict[str, float]]:
     stage = DegradingRenderer(renderer, DegradeOptions(**{"probability": 1.0, "count": [1, 4], **options}))
     found = []
-    for index in range(count):
+    for index in range(samples):
         try:
             found += stage.render(Draws(1, "page", index)).details["degradation"]
         except NoSampleError as error:
@@ -99,6 +101,101 @@ def test_the_whole_page_stays_in_the_picture_under_perspective() -> None:
         for line in (pixels[middle[0]], pixels[:, middle[1]]):  # the dark frame is met from all four sides
             assert line[: len(line) // 8].min() < 60
             assert line[-len(line) // 8 :].min() < 60
+
+
+def test_where_nothing_is_possible_the_sample_stays_as_it_is() -> None:
+    page = OnePage(color=True)
+    options = DegradeOptions(probability=1.0, kinds=["binarisation"])
+    assert DegradingRenderer(page, options).render(Draws(1, "page", 0)) is page.rendered
+    grounded = OnePage("<|ref|>text<|/ref|><|det|>[[1, 2, 3, 4]]<|/det|>\nwords")
+    still = DegradeOptions(probability=1.0, kinds=["perspective"])
+    assert DegradingRenderer(grounded, still).render(Draws(1, "page", 0)) is grounded.rendered
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["kind=scene_text", "degrade.kinds=[binarisation]"], "leaves nothing to do for kind=scene_text"),
+        (["kind=chart", "degrade.kinds=[binarisation]"], "leaves nothing to do for kind=chart"),
+        (["kind=geometry", "degrade.kinds=[perspective]"], "leaves nothing to do for kind=geometry"),
+        (["kind=chemistry", "options.color=1.0", "degrade.kinds=[binarisation]"], "all of them are in colour"),
+        (["import=pages.jsonl"], "degrade.probability is for the pictures that kind=KIND draws"),
+        (["kind=card", "degrade.strength={noise: 2}"], "degrade.strength.noise=2 is not possible"),
+        (["kind=card", "degrade.strength={nose: 1}"], "degrade.strength=nose is not possible; did you mean 'noise'?"),
+        (["kind=card", "degrade.strength=much"], "degrade.strength=much is not possible: give a number from 0 to 1"),
+        (["kind=card", "degrade.kinds={noise: -1}"], "degrade.kinds.noise=-1 is not possible"),
+        (["kind=card", "degrade.kinds=[]"], "degrade.kinds needs at least one of paper"),
+    ],
+)  # fmt: skip
+def test_what_could_do_nothing_is_refused(
+    data_engine: Command, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    ended = data_engine(*arguments, "degrade.probability=1.0", f"out={tmp_path / 'out'}")
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_degradations_have_weights_and_strengths_of_their_own() -> None:
+    few = applied_to(OnePage(), 60, kinds={"noise": 20.0, "blur": 0}, count=[1, 1], strength={"noise": 0.1})
+    names = [name for applied in few for name in applied]
+    assert names.count("noise") > 0.6 * len(names)
+    assert "blur" not in names
+    assert all(applied["noise"] <= 0.1 for applied in few if "noise" in applied)
+    assert max(amount for applied in few for name, amount in applied.items() if name == "paper") > 0.1
+    usual = DegradeOptions(strength={"jpeg": 0.9}).strengths()
+    assert usual == dict.fromkeys(DEGRADATIONS, 0.5) | {"jpeg": 0.9}
+
+
+def boxes_follow(clean: Rendered, apart: int) -> None:
+    """Every box, told again after a motion, is that of its moved ink, to so many pixels."""
+    picture = clean.pictures[0]
+    assert picture.pixels is not None
+    assert clean.told_again is not None
+    height, width = picture.pixels.shape[:2]
+    shape = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    bent = np.array([[9, 4], [width - 30, 21], [width - 6, height - 3], [25, height - 18]], np.float32)
+    motion = cv2.getPerspectiveTransform(shape, bent)
+    response, details = clean.told_again(motion)
+    assert details == clean.details
+    before, after = parse_grounded(clean.response), parse_grounded(response)
+    assert [(block.label, block.text) for block in before] == [(block.label, block.text) for block in after]
+    assert len(before) > 0
+    for old, new in zip(before, after, strict=True):
+        filled = np.zeros((height, width), np.uint8)
+        left, top, right, bottom = (
+            round(value / 999 * side) for value, side in zip(old.boxes[0], (width, height) * 2, strict=True)
+        )
+        filled[top:bottom, left:right] = 255
+        x, y, wide, high = cv2.boundingRect(cv2.warpPerspective(filled, motion, (width, height)))
+        told = [value / 999 * side for value, side in zip(new.boxes[0], (width, height) * 2, strict=True)]
+        assert np.abs(np.subtract(told, (x, y, x + wide, y + high))).max() < apart
+
+
+def test_boxes_of_documents_follow_a_perspective() -> None:
+    options = KINDS["document"].options(size=512, grounding=1.0, languages=["en"], figures=0.0)
+    renderer = make_renderer("document", options)
+    stage = DegradingRenderer(
+        renderer, DegradeOptions(probability=1.0, kinds=["perspective"], strength=0.6, count=[1, 1])
+    )
+    for index in range(4):
+        clean = renderer.render(Draws(4, "document", index))
+        boxes_follow(clean, 4)
+        moved = stage.render(Draws(4, "document", index))
+        assert list(moved.details["degradation"][0]) == ["perspective"]
+        assert moved.response != clean.response
+
+
+def test_boxes_of_pdf_pages_follow_a_perspective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lines = [f"line {number} of a page with a text layer" for number in range(12)]
+    write_pdf(tmp_path / "page.pdf", [text_at(72, 80, "A title", 24) + column(72, 140, lines)])
+    renderer = make_renderer("pdf", KINDS["pdf"].options(source=str(tmp_path), grounding=1.0))
+    try:
+        boxes_follow(renderer.render(Draws(1, "pdf", 0)), 4)
+    finally:
+        renderer.close()
 
 
 def test_the_share_of_degraded_pictures_is_the_probability() -> None:
