@@ -9,7 +9,7 @@ import functools
 from pathlib import Path
 
 from data_engine.fonts import FONT_FAMILIES, font_file, latin_font_file
-from data_engine.render.graphics import missing_characters, skia, typeface
+from data_engine.render.graphics import font, missing_characters, skia, typeface
 
 _layout = skia.textlayout
 ALIGNMENTS = {
@@ -20,6 +20,7 @@ ALIGNMENTS = {
 }
 # skia-python cannot set the direction of a paragraph: the text is put into Unicode's own embedding instead.
 _RIGHT_TO_LEFT, _POP = "\u202b", "\u202c"
+_MEASURED = 64.0  # pixels: one size for all, so that skia keeps the outlines
 _ONE_LINE = 1e5  # pixels: more than any line has
 
 
@@ -92,6 +93,14 @@ def undrawable(text: str, family: str) -> list[str]:
     """The characters of `text` that a family has no shape for, blanks and line breaks aside."""
     visible = "".join(character for character in set(text) if not character.isspace())
     return missing_characters(document_font_file(family, False), visible)
+
+
+def ink_heights(text: str, family: str, bold: bool) -> tuple[float, float]:
+    """How far the letters of a line reach above and below its baseline, in font sizes; no letter is joined for it."""
+    bounds = skia.Rect()
+    face = font(document_font_file(family, bold), _MEASURED)
+    face.measureText(text, skia.TextEncoding.kUTF8, bounds)
+    return -bounds.top() / _MEASURED, bounds.bottom() / _MEASURED
 
 
 def known_families() -> tuple[str, ...]:

@@ -11,7 +11,6 @@ The quadrilaterals themselves, in pixels and in the same order, are in the prove
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import cv2
@@ -20,7 +19,7 @@ import numpy as np
 from data_engine.fonts import CHINESE_FAMILY, font_file
 from data_engine.foreign import UnusableError
 from data_engine.languages import SCRIPTS
-from data_engine.markup import Block, grid_box, write_references
+from data_engine.markup import GRID, Block, grid_box, write_references
 from data_engine.options import width_and_height
 from data_engine.prompts import FREE_OCR, IMAGE_OCR_WITH_BOXES
 from data_engine.random_stream import Draws, Stream, permuted
@@ -38,11 +37,11 @@ from data_engine.render.scene_text_paint import (
 from data_engine.render.scene_text_planes import (
     Quad,
     bounds,
-    boxes_meet,
     in_reading_order,
     least_stretch,
     meet,
     moved,
+    parted,
     quad_of,
     scaled_and_moved,
     turned,
@@ -210,7 +209,7 @@ class SceneTextRenderer(Renderer):
                 np.copyto(region, before)
                 continue
             others = [line.quad for _, lines in taken for line in lines]
-            if _parted([line.quad for line in painted], others):
+            if parted([line.quad for line in painted], others, max(self._width, self._height) / GRID):
                 return placed, painted
             np.copyto(region, before)  # an outline or a blur wider than usual
             return None
@@ -223,7 +222,6 @@ class SceneTextRenderer(Renderer):
 
         Of the places that are free the one with the calmest ground is taken.
         """
-        options = self._options
         turn, lines = self._turned(stream, sign)
         whole = quad_of(turn, sign.box)
         left, top, right, bottom = bounds(whole)
@@ -239,8 +237,8 @@ class SceneTextRenderer(Renderer):
             x = stream.uniform(1 - scale * left, self._width - 1 - scale * right)
             y = stream.uniform(1 - scale * top, self._height - 1 - scale * bottom)
             quad = _at(whole, scale, x, y)
-            if not any(meet(quad, other) for other in signs) and not any(
-                boxes_meet(_at(line, scale, x, y), other) for line in lines for other in others
+            if not any(meet(quad, other) for other in signs) and all(
+                parted([_at(line, scale, x, y)], others) for line in lines
             ):
                 around = gray[
                     int(y + scale * top) : int(y + scale * bottom),
@@ -262,24 +260,17 @@ class SceneTextRenderer(Renderer):
             (left - around, top - around, right + around, bottom + around)
             for left, top, right, bottom in (line.ink_box for line in sign.lines)
         ]
-        slants = [_STRAIGHTER**number for number in range(_TURNS)]
-        for slant in (*slants, 0.0):
+        for number in range(_TURNS + 1):
+            slant = _STRAIGHTER**number if number < _TURNS else 0.0
             turn = turned(stream, side, options.perspective, options.rotation, slant)
             lines = [quad_of(turn, box) for box in boxes]
-            if _parted(lines, []):
+            if parted(lines):
                 break
         return turn, lines
 
 
 def _at(quad: Quad, scale: float, x: float, y: float) -> Quad:
     return tuple((scale * quad_x + x, scale * quad_y + y) for quad_x, quad_y in quad)
-
-
-def _parted(quads: list[Quad], others: list[Quad]) -> bool:
-    """Whether upright boxes around quadrilaterals hold nothing of each other and of the others."""
-    return not any(boxes_meet(*pair) for pair in combinations(quads, 2)) and not any(
-        boxes_meet(quad, other) for quad in quads for other in others
-    )
 
 
 @dataclass(frozen=True)
@@ -310,7 +301,7 @@ class Answer:
         NoSampleError where boxes are told and that of one line holds something of another one now.
         """
         quads = [tuple((float(x), float(y)) for x, y in moved(matrix, quad)) for quad in self.quads]
-        if self.grounded and not _parted(quads, []):
+        if self.grounded and not parted(quads, (), max(self.width, self.height) / GRID):
             raise NoSampleError(BOXES_MEET, "make degrade.strength smaller")
         answer = Answer(self.texts, quads, self.told, self.grounded, self.width, self.height)
         return answer.response(), answer.details()

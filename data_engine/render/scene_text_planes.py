@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -96,15 +97,21 @@ def meet(first: Quad, second: Quad) -> bool:
     return True
 
 
-def upright(quad: Quad) -> Quad:
-    """The corners of the smallest upright box that holds a quadrilateral: what a label tells of it."""
+def upright(quad: Quad, margin: float) -> Quad:
+    """The corners of the smallest upright box that holds a quadrilateral, and a margin in pixels around it."""
     left, top, right, bottom = bounds(quad)
+    left, top, right, bottom = left - margin, top - margin, right + margin, bottom + margin
     return (left, top), (right, top), (right, bottom), (left, bottom)
 
 
-def boxes_meet(first: Quad, second: Quad) -> bool:
-    """Whether the upright box of one quadrilateral holds something of the other one."""
-    return meet(upright(first), second) or meet(first, upright(second))
+def parted(quads: Sequence[Quad], others: Sequence[Quad] = (), margin: float = 0.0) -> bool:
+    """Whether the upright box around each of the `quads` holds nothing of another one, and the boxes of the others
+    nothing of them. `margin` in pixels is what a box may be larger, because labels round it."""
+    pairs = [*combinations(quads, 2), *((quad, other) for quad in quads for other in others)]
+    return not any(
+        meet(upright(first, margin), second) or meet(first, upright(second, margin))
+        for first, second in pairs
+    )
 
 
 def least_stretch(matrix: np.ndarray, box: Box) -> float:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-
-import cv2
 
 from data_engine.fonts import CHINESE_FAMILY
 from data_engine.languages import Script
 from data_engine.random_stream import Stream
-from data_engine.render.graphics import gray_surface, skia
-from data_engine.render.paragraphs import Typesetter
+from data_engine.render.graphics import skia
+from data_engine.render.paragraphs import Typesetter, ink_heights
 from data_engine.render.scene_text_planes import Box
 from data_engine.words import heading
 
@@ -36,6 +32,8 @@ class Line:
     """Of its upper left corner in the plane of the sign."""
     pixels: float
     """Font size."""
+    ink: tuple[float, float]
+    """How far the letters reach above and below the baseline, in pixels of the plane."""
 
     @property
     def box(self) -> Box:
@@ -43,19 +41,13 @@ class Line:
         width, height = self.paragraph.MaxIntrinsicWidth, self.paragraph.Height
         return self.x, self.y, self.x + width, self.y + height
 
-    @cached_property
+    @property
     def ink_box(self) -> Box:
-        """What the letters cover in the plane, to a pixel: much less than the room, which holds accents of all scripts."""
-        margin = math.ceil(_PADDING * self.pixels)
-        left, top, right, bottom = self.box
-        mask, surface = gray_surface(
-            math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin
-        )
-        mask.fill(0)
-        self.paragraph.paint(surface.getCanvas(), margin, margin)
-        x, y, wide, high = cv2.boundingRect(mask)
-        x0, y0 = left - margin + x, top - margin + y
-        return x0, y0, x0 + wide, y0 + high
+        """About what the letters cover: much less than the room, which could hold two accents and any descender."""
+        left, top, right, _ = self.box
+        above, below = self.ink
+        baseline = top + self.paragraph.AlphabeticBaseline
+        return left, baseline - above, right, baseline + below
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,9 @@ def make_sign(
     placed, y = [], -height / 2
     for text, paragraph, size in zip(texts, set_lines, sizes, strict=True):
         x = -widest / 2 + alignment * (widest - paragraph.MaxIntrinsicWidth)
-        placed.append(Line(text, paragraph, x, y, float(round(size))))
+        above, below = ink_heights(text, family, bold)
+        em = float(round(size))
+        placed.append(Line(text, paragraph, x, y, em, (above * em, below * em)))
         y += paragraph.Height + gap
     return Sign(tuple(placed), widest + 2 * padding, height + 2 * padding, pixels)
 

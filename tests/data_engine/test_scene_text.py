@@ -17,12 +17,12 @@ from data_engine.degrade_options import DegradeOptions
 from data_engine.errors import ConfigError
 from data_engine.look.labels import quads_over
 from data_engine.look.page import write_look
-from data_engine.markup import grid_box, parse_grounded
+from data_engine.markup import GRID, grid_box, parse_grounded
 from data_engine.random_stream import Draws, Stream
 from data_engine.render.base import NoSampleError, Rendered
 from data_engine.render.degrade import LEAST_CONTRAST, LEAST_CORRELATION, DegradingRenderer, quad_legibility
 from data_engine.render.graphics import color_surface
-from data_engine.render.scene_text import Scene, SceneTextRenderer
+from data_engine.render.scene_text import Answer, Scene, SceneTextRenderer
 from data_engine.render.scene_text_paint import VISIBLE, paint_sign
 from data_engine.render.scene_text_planes import Quad, bounds, in_reading_order, meet
 from data_engine.render.textures import color_of, luma, texture
@@ -95,6 +95,43 @@ def test_quads_hold_their_ink_and_nobody_elses(shadows: float, indices: range) -
         outlined += sum(placed.style.outline is not None for placed in scene.signs)
         several += sum(len(lines) > 1 for lines in scene.lines)
     assert min(outlined, several) > 0
+
+
+def test_boxes_of_the_label_hold_their_ink_and_nobody_elses() -> None:
+    """A line is left out: what changes lies in the box that the response tells of it, and in no other one."""
+    renderer = renderer_of(
+        shadows=0.0, signs=[3, 5], lines=[1, 3], size=256, rotation=45.0, perspective=1.0, grounding=1.0,
+        languages=["en"],
+    )  # fmt: skip
+    several = 0
+    for index in range(6):
+        scene, bare = scene_of(renderer, index)
+        blocks = parse_grounded(renderer.render(Draws(5, "scene_text", index)).response)
+        boxes = [np.array(block.boxes[0]) * 256 / GRID for block in blocks]
+        places = [(n, m) for n, lines in enumerate(scene.lines) for m in range(len(lines))]
+        assert len(places) == len(boxes)
+        for number, place in enumerate(places):
+            ink = changed(painted(scene, bare, place), scene.pixels)
+            for other, (left, top, right, bottom) in enumerate(boxes):
+                x, y = ink.T
+                inside = (x > left) & (x < right) & (y > top) & (y < bottom)
+                assert inside.all() if other == number else not inside.any(), (index, place, blocks[other])
+        several += sum(len(lines) > 1 for lines in scene.lines)
+    assert several > 4
+
+
+def test_boxes_that_a_perspective_lets_meet_are_skipped() -> None:
+    quads = [((10.0, 10.0), (90.0, 10.0), (90.0, 20.0), (10.0, 20.0)),
+             ((10.0, 24.0), (90.0, 24.0), (90.0, 34.0), (10.0, 34.0))]  # fmt: skip
+    slanted = np.array([[1.0, 0.0, 0.0], [0.2, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    for grounded in (False, True):
+        answer = Answer(["one", "two"], quads, {}, grounded, 100, 100)
+        answer.told_again(np.eye(3))
+        if grounded:
+            with pytest.raises(NoSampleError, match="boxes of two lines overlap"):
+                answer.told_again(slanted)
+        else:
+            assert answer.told_again(slanted)[0] == "one\ntwo"
 
 
 def test_a_quad_is_no_larger_than_its_ink() -> None:
