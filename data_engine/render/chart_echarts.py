@@ -45,6 +45,7 @@ def option_of(content: ChartContent, style: ChartStyle, layout: ChartLayout) -> 
         pos_top=layout.top,
         pos_bottom=layout.bottom,
         outer_bounds_mode="none",
+        z=0,  # behind the grid lines
         is_show=style.frame or style.panel != style.paper,
         background_color=style.panel,
         border_color=style.faint if not style.frame else style.ink,

@@ -256,6 +256,35 @@ def test_no_colour_stands_for_two_names() -> None:
         assert len(set(used)) == (12 if content.is_round else 8), style.palette_name
 
 
+@needs_assets
+def test_grid_lines_are_seen_in_a_frame_and_on_a_tinted_ground() -> None:
+    from data_engine.render.chart_content import random_content
+    from data_engine.render.chart_echarts import draw_echarts
+    from data_engine.render.chart_layout import layout_of
+    from data_engine.render.chart_style import random_style
+    from data_engine.render.echarts_engine import EChartsEngine
+
+    engine = EChartsEngine(("sans", "serif", "mono", "chinese"))
+    options = ChartOptions(labels=0.0, frame=1.0, tinted=1.0, dark=0.0)
+    seen = 0
+    for index in range(12):
+        draws = Draws(3, "chart", index)
+        content = random_content(draws.stream("content"), "line", options, 16)
+        style = random_style(draws.stream("style"), content, options, 12.0, 400, 400)
+        if (layout := layout_of(content, style)) is None:
+            continue
+        pixels, _ = draw_echarts(engine, content, style, layout)
+        inner = pixels[
+            int(layout.top) + 3 : 400 - int(layout.bottom) - 3, int(layout.left) + 3 : -int(layout.right) - 3
+        ]
+        white = (inner[..., :3] == 255).all(-1).mean(1)  # a share of every row
+        assert style.panel not in (style.paper, style.faint)
+        assert (white > 0.5).sum() >= content.axis.ticks - 1, index
+        seen += 1
+    engine.close()
+    assert seen > 5
+
+
 def test_values_of_a_signed_chart_lie_on_both_sides_and_off_its_ends() -> None:
     from data_engine.render.chart_content import random_content
 
