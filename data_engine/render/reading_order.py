@@ -14,7 +14,9 @@ from statistics import median
 
 from data_engine.render.pdf_text import Piece
 
-_CROSSING = 0.25  # at most so many of the pieces may cross a gutter
+_CROSSING = 0.25  # at most so many of the pieces may cross a gutter ...
+_SURE_CROSSING = 0.1  # ... or, where more of them do, of those beside it,
+_SURE_LINES = 8  # and it has so many lines on either side
 _FIRST_FILL = 0.55  # lines of a column fill its pitch; the cells of a table do not
 _REST_FILL = 0.22  # there may be more columns behind the next one
 _LEAST_COLUMN = 4.0  # font sizes: what is narrower is a list mark or a line number
@@ -53,19 +55,29 @@ def _gutter(pieces: Sequence[Piece], right_to_left: bool) -> float | None:
     lefts, rights = sorted(piece.left for piece in pieces), sorted(piece.right for piece in pieces)
     edges = sorted({*lefts, *rights})
     wide = [(low, high) for low, high in pairwise(edges) if high - low >= 0.8 * size]
-    best: tuple[float, float, float] | None = None
+    best: tuple[bool, int, float, float] | None = None
     for low, high in wide:
         at = (low + high) / 2
         before, after = bisect_left(rights, at), len(pieces) - bisect_left(lefts, at)
         crossing = len(pieces) - before - after
-        rank = (crossing, low - high, at)
-        if crossing > _CROSSING * len(pieces) or min(before, after) < 2 or (best is not None and rank > best):
+        often = crossing > _CROSSING * len(pieces)
+        rank = (often, crossing, low - high, at)
+        if min(before, after) < (_SURE_LINES if often else 2) or (best is not None and rank > best):
             continue
         left = [piece for piece in pieces if piece.right <= at]
         right = [piece for piece in pieces if piece.left >= at]
+        if often:
+            # Half a page of full width may stand above columns, which must be beyond doubt themselves then.
+            top, bottom = _beside(left, right)
+            left, right = _between(left, top, bottom), _between(right, top, bottom)
+            if min(len(left), len(right)) < _SURE_LINES:
+                continue
+            crossing = len(_between(pieces, top, bottom)) - len(left) - len(right)
+            if crossing > _SURE_CROSSING * (len(left) + len(right)):
+                continue
         if _are_columns(left, right, size, right_to_left):
             best = rank
-    return best[2] if best else None
+    return best[3] if best else None
 
 
 def _are_columns(left: list[Piece], right: list[Piece], size: float, right_to_left: bool) -> bool:
@@ -77,9 +89,21 @@ def _are_columns(left: list[Piece], right: list[Piece], size: float, right_to_le
     first, last = (_REST_FILL, _FIRST_FILL) if right_to_left else (_FIRST_FILL, _REST_FILL)
     if widths[0] < first * pitch or widths[1] < last * extent:
         return False
-    spans = [(min(map(_top, side)), max(piece.bottom for piece in side)) for side in (left, right)]
-    shared = min(span[1] for span in spans) - max(span[0] for span in spans)
-    return shared >= 0.3 * min(span[1] - span[0] for span in spans)
+    top, bottom = _beside(left, right)
+    return bottom - top >= 0.3 * min(_bottom(side) - min(map(_top, side)) for side in (left, right))
+
+
+def _beside(left: list[Piece], right: list[Piece]) -> tuple[float, float]:
+    """The height that both sides share."""
+    return max(min(map(_top, side)) for side in (left, right)), min(_bottom(side) for side in (left, right))
+
+
+def _between(pieces: Sequence[Piece], top: float, bottom: float) -> list[Piece]:
+    return [piece for piece in pieces if top <= _middle(piece) <= bottom]
+
+
+def _bottom(side: list[Piece]) -> float:
+    return max(piece.bottom for piece in side)
 
 
 def _written_width(side: list[Piece]) -> float:

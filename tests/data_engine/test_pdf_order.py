@@ -63,3 +63,17 @@ def test_text_across_the_page_is_read_last_and_gets_no_box(tmp_path: Path) -> No
 def test_letters_that_turn_within_a_line_are_parted(tmp_path: Path) -> None:
     content = column(72, 80, LEFT) + text_at(72, 300, "upright") + turned_text(118, 300, "upward", 90)
     assert told(tmp_path, content)[-2:] == ["upright", "upward"]
+
+
+@pytest.mark.parametrize("lines", [3, 14, 26])
+def test_columns_below_much_text_of_full_width_are_columns(tmp_path: Path, lines: int) -> None:
+    wide = [
+        f"line {n} goes across both of the columns from the left edge to the right edge" for n in range(lines)
+    ]
+    top = 120 + 13 * lines
+    left, right = (
+        [f"{side} {n} goes on to the edge of its column and ends" for n in range(18)]
+        for side in ("left", "right")
+    )
+    content = column(60, 100, wide, 12) + column(60, top, left) + column(310, top, right)
+    assert told(tmp_path, content) == [" ".join(wide), " ".join(left), " ".join(right)]
