@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from data_engine.errors import ConfigError
 from data_engine.foreign import UnusableError
@@ -24,6 +24,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LEAST_SIDE = 64
 """Pixels: a smaller picture shows nothing any more when it fills a sample."""
 TOO_SMALL = f"photograph with a side of less than {LEAST_SIDE} pixels"
+TRANSPARENT = "photograph that is transparent all over"
 UNREADABLE = "photograph that cannot be read"
 _LARGEST_FILE = 256 * 1024**2
 TOO_LARGE = f"photograph larger than {_LARGEST_FILE // 1024**2} MiB"
@@ -106,9 +107,28 @@ def _decoded(data: bytes, width: int, height: int) -> np.ndarray:
             raise UnusableError(TOO_SMALL)
         with opened_image(data) as picture:
             picture.draft("RGB", (2 * max(width, height), 2 * max(width, height)))
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            pixels = _seen(ImageOps.exif_transpose(picture))
     except ImageError as error:
         raise UnusableError(str(error).partition(":")[0]) from error
+    if pixels is None:
+        raise UnusableError(TRANSPARENT)
+    return pixels
+
+
+def _seen(picture: Image.Image) -> np.ndarray | None:
+    """RGB [H, W, 3] of what a viewer shows: 16 bits made 8, transparent parts laid over white; None of nothing.
+
+    Pillow's own conversion clips 16 bits to white, and shows what transparency hides.
+    """
+    if picture.mode.startswith("I"):
+        gray = np.asarray(picture).astype(np.float32) / 257  # 65,535 is 255 of 8 bits
+        return cv2.cvtColor(np.clip(np.rint(gray), 0, 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    if not picture.has_transparency_data:
+        return np.asarray(picture.convert("RGB"))
+    layer = picture.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (0, 0):
+        return None
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
 
 
 def _cropped(pixels: np.ndarray, width: int, height: int, stream: Stream) -> np.ndarray:

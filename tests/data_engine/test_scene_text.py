@@ -15,6 +15,7 @@ from PIL import Image
 from data_engine.dataset import Dataset
 from data_engine.degrade_options import DegradeOptions
 from data_engine.errors import ConfigError
+from data_engine.foreign import UnusableError
 from data_engine.look.labels import quads_over
 from data_engine.look.page import write_look
 from data_engine.markup import GRID, grid_box, parse_grounded
@@ -340,6 +341,32 @@ def test_a_photograph_is_shown_upright(tmp_path: Path) -> None:
     assert pixels.shape == (150, 100, 3)
     assert pixels[:20].mean() > 200
     assert pixels[-20:].mean() < 55
+
+
+def pixels_of(directory: Path) -> np.ndarray:
+    return Photographs(str(directory)).read(0, 80, 80, Stream("crop")).pixels
+
+
+def test_a_photograph_of_16_bits_keeps_its_grey_levels(tmp_path: Path) -> None:
+    Image.fromarray(np.full((80, 80), 100 * 257, np.uint16)).save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == "I;16"
+    assert set(pixels_of(tmp_path).ravel().tolist()) == {100}
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_of_a_photograph_lie_over_white(tmp_path: Path, mode: str) -> None:
+    """What is hidden in them is not shown, and a photograph of nothing else is counted."""
+    hidden = Image.new("P" if mode == "P" else mode[:-1], (80, 80))
+    if mode == "P":
+        hidden.putpalette([0, 0, 0, 90, 90, 90])
+        hidden.save(tmp_path / "a.png", transparency=bytes([128, 255]))
+    else:
+        hidden.putalpha(128)
+        hidden.save(tmp_path / "a.png")
+    assert set(pixels_of(tmp_path).ravel().tolist()) == {127}
+    Image.new("RGBA", (80, 80), (9, 9, 9, 0)).save(tmp_path / "a.png")
+    with pytest.raises(UnusableError, match="photograph that is transparent all over"):
+        pixels_of(tmp_path)
 
 
 @pytest.mark.parametrize(
