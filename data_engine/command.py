@@ -40,7 +40,8 @@ class Command:
     seed: int = 0
     """Another seed, other samples. The same seed gives the same bytes, whatever the number of workers."""
     workers: int = 1
-    """Processes that make shards."""
+    """Processes that make shards. With two or more, a sample that kills its process is named, and Ctrl-C also ends one
+    that hangs in a library; with one that takes Ctrl-\\, which leaves whole shards behind, too."""
     executor: str = "local"
     """local; ray (a cluster at RAY_ADDRESS, else one on this machine); or ranks: this is one of several runs of the
     same command that share the work, as rank= and world= or torchrun, srun, sbatch --array or Kubernetes say. Each

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_engine import ENGINE_VERSION
+from data_engine.at_work import note_sample
 from data_engine.degrade_options import DegradeOptions
 from data_engine.kinds import make_renderer
 from data_engine.random_stream import Draws
@@ -93,6 +94,7 @@ class Plan:
 
         def samples() -> Iterator[Sample | Skipped]:
             for index in self.indices(number):
+                note_sample(index)
                 sample = make_sample(renderer, self.kind, self.seed, index)
                 if isinstance(sample, Skipped):
                     skipped.append(sample)

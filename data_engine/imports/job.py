@@ -15,6 +15,7 @@ from typing import Any
 import PIL
 
 from data_engine import ENGINE_VERSION
+from data_engine.at_work import note_sample
 from data_engine.errors import ConfigError
 from data_engine.foreign import UnusableError
 from data_engine.imports.options import ImportOptions
@@ -118,6 +119,7 @@ class ImportJob:
         """The samples of a shard from record `start` of it on, and what gave none."""
         records = zip(self.indices(number), self.source.records(number), strict=False)
         for index, (place, record) in islice(records, start, None):
+            note_sample(index)
             place = printable(place)  # of a file's name or a record: neither has to be Unicode
             key, provenance = f"{KIND}-{index:09d}", {"kind": KIND, "index": index, "place": place}
             try:

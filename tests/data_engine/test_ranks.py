@@ -13,7 +13,10 @@ from data_engine.errors import ConfigError
 from data_engine.executors import Executor, make_here, make_on_ray
 from data_engine.job import Share
 from data_engine.plan import Plan, close_renderer
+from data_engine.random_stream import Draws
 from data_engine.ranks import share_of
+from data_engine.render.base import Rendered
+from data_engine.render.card import CardRenderer
 from data_engine.run import make_dataset
 from data_engine.shards import FinishedShard
 from tests.data_engine.conftest import make, plan_of, quiet
@@ -112,9 +115,34 @@ def test_the_shard_of_a_killed_worker_is_made_again(tmp_path: Path, executor: Ex
     assert files(tmp_path / "died") == files(tmp_path / "whole")
 
 
+class DyingRenderer(CardRenderer):
+    """Its process is killed by one of its samples."""
+
+    def render(self, draws: Draws) -> Rendered:
+        if draws.index == 7:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().render(draws)
+
+
+@dataclass(frozen=True)
+class DyingSamplePlan(Plan):
+    def renderer(self) -> DyingRenderer:
+        return DyingRenderer(self.options)
+
+
+@pytest.mark.slow
+def test_the_sample_that_kills_its_worker_is_named(tmp_path: Path) -> None:
+    plan = DyingSamplePlan(**vars(plan_of("card", tmp_path / "cards", samples=40)))
+    with pytest.raises(ConfigError, match=r"again, at sample 7 of card-000001, SIGSEGV \(3 x\): where it is"):
+        make_dataset(plan, 2, quiet)
+    close_renderer()
+    assert not list((tmp_path / "cards").glob(".*"))
+
+
 @pytest.mark.slow
 def test_workers_that_die_again_and_again_end_the_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers were killed 3 times without finishing a shard"):
+    sentence = r"workers were killed again and again, at card-000001, SIGKILL \(3 x\)"
+    with pytest.raises(ConfigError, match=sentence):
         make_dataset(dying(tmp_path / "died", always=True), 2, quiet)
     close_renderer()
     assert not list((tmp_path / "died").glob(".*"))
