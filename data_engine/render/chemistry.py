@@ -22,6 +22,7 @@ from data_engine.options import width_and_height
 from data_engine.prompts import PARSE_FIGURE
 from data_engine.random_stream import Draws, Stream, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
+from data_engine.render.chemistry_drawing import CROWDED, cross_unknown_bonds, is_crowded, not_drawn
 from data_engine.render.graphics import color_surface, graphics_versions, gray_surface, skia, versions_of
 from data_engine.render.png import encode
 from data_engine.smiles import Molecules, nci_file, read_smiles
@@ -57,7 +58,12 @@ class ChemistryRenderer(Renderer):
         if molecule is None or molecule.GetNumAtoms() == 0:
             raise NoSampleError(INVALID, f"line {line} of {self._file.name}: {smiles[:80]}")
         label = Chem.MolToSmiles(molecule)
-        picture = self._draw(molecule, draws.stream("style"))
+        place_in_file = f"line {line} of {self._file.name}: {smiles[:80]}"
+        if reason := not_drawn(molecule, label):
+            raise NoSampleError(reason, place_in_file)
+        picture = self._draw(molecule, label, draws.stream("style"))
+        if picture is None:
+            raise NoSampleError(CROWDED, place_in_file)
         return Rendered((encode(picture),), PARSE_FIGURE, label, "rdkit", {"line": line})
 
     def _is_wanted(self, smiles: str) -> bool:
@@ -73,7 +79,7 @@ class ChemistryRenderer(Renderer):
         held_out = int.from_bytes(digest, "little") % _HELD_OUT == 0
         return split == "all" or (split == "heldout") == held_out
 
-    def _draw(self, molecule: Chem.Mol, style: Stream) -> np.ndarray:
+    def _draw(self, molecule: Chem.Mol, label: str, style: Stream) -> np.ndarray | None:
         colored = style.chance(self._options.color)
         drawer = rdMolDraw2D.MolDraw2DSVG(self._width, self._height)
         options: Any = drawer.drawOptions()
@@ -91,8 +97,13 @@ class ChemistryRenderer(Renderer):
             options.useBWAtomPalette()
         # Process-wide state of RDKit: set for every molecule, so that none depends on the one before.
         rdDepictor.SetPreferCoordGen(False)
-        rdMolDraw2D.PrepareAndDrawMolecule(drawer, molecule)
+        cross_unknown_bonds(molecule, label)
+        drawn = rdMolDraw2D.PrepareMolForDrawing(molecule)
+        options.prepareMolsBeforeDrawing = False
+        drawer.DrawMolecule(drawn)
         drawer.FinishDrawing()
+        if is_crowded(drawer, drawn):
+            return None
         paper = style.integer(240, 255)
         surface_of = color_surface if colored else gray_surface
         pixels, surface = surface_of(self._width, self._height)

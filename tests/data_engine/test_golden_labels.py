@@ -27,7 +27,7 @@ GOLDEN = [
         {"engine": "matplotlib", "size": 320},
         "9240bb90190967cd",
     ),  # the engine draws, it does not tell
-    ("chemistry", {"size": 128}, "74d444f20d3284e9"),
+    ("chemistry", {"size": 512}, "74d444f20d3284e9"),
     ("geometry", {"size": 128}, "7c34ee7667ba14ac"),
     ("scene_text", {"size": 256}, "5be3a48fad974239"),
 ]
