@@ -107,7 +107,7 @@ class ChartOptions:
     """Weights of the fonts of English charts; null: {sans: 7, serif: 3, mono: 0.5}."""
     palettes: Any = None
     """Weights of the colours; null: {vivid: 1, classic: 1, earth: 1, office: 1, dusk: 1, pastel: 0.7,
-    single: 0.5}, where single is shades of one colour."""
+    single: 0.5}, where single is shades of one colour, for up to four names."""
     dark: float = 0.12
     """Share of dark charts."""
     tinted: float = 0.12

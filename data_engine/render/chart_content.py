@@ -54,6 +54,8 @@ class ChartContent:
     """Of the value axis, the left one where there are two."""
     has_legend: bool = True
     """Without one the title names the only series."""
+    heights: int = 0
+    """How many different heights values can have that are read off an axis; 0 where they are written in."""
 
     @property
     def is_round(self) -> bool:
@@ -127,6 +129,7 @@ def random_content(
     two_axes = form == "composite" and stream.chance(0.5)
     right_axis = random_axis(stream, options, ticks=axis.ticks) if two_axes else None
     series: list[Series] = []
+    heights = 0
     bars = 1 if form == "composite" and (count == 2 or stream.chance(0.5)) else count - 1
     for number, name in enumerate(series_names):
         drawn_as = {"line": "line", "area": "area"}.get(form, "bar")
@@ -136,6 +139,8 @@ def random_content(
         scale = right_axis if on_right and right_axis is not None else axis
         share = 1 / count if form == "stacked bar" else 1.0
         quantum = quantum_of(scale, labels_shown, readable_steps)
+        if not labels_shown:
+            heights = max(heights, int((scale.maximum - scale.minimum) / quantum))
         drawn: list[Decimal] = []
         for place in range(len(categories)):
             taken = [other.values[place] for other in series if drawn_as != "bar"]
@@ -156,4 +161,5 @@ def random_content(
         category_title=names.axis_title() if stream.chance(options.axis_titles) else "",
         value_title=names.axis_title() if stream.chance(options.axis_titles) else "",
         has_legend=has_legend,
+        heights=heights,
     )

@@ -13,6 +13,8 @@ from data_engine.render.graphics import font
 
 _TITLE_EMS = 1.3
 """Font size of a title, in those of everything else."""
+_LEAST_STEP = 0.36
+"""Least distance of two values that are read off an axis, in font sizes: 4 to 5 pixels."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def _axes_layout(
         slot = plot_height / len(content.categories)
     if measure.of(side_title) > plot_height or measure.of(low_title) > plot_width:
         return None
+    # Two values must be told apart along the axis.
+    if content.heights * _LEAST_STEP * em > (plot_width if horizontal else plot_height):
+        return None
+    if horizontal and ticks + 0.4 * em > plot_width / content.axis.ticks:
+        return None  # they would run into each other
     plot = _Plot(plot_width, plot_height, slot, widest_value)
     if min(plot_width, plot_height) < 5 * em or slot < 1.5 * em:
         return None

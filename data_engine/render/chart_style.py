@@ -22,6 +22,7 @@ _PAPERS = {"#ffffff": 5.0, "#fafafa": 1.0, "#f4f8ff": 1.0, "#fffaf0": 1.0}
 _DARK_PAPERS = {"#1d2230": 0.7, "#2b2b2b": 0.4}
 _PANELS = ("#e5e5ee", "#e6e6e6", "#e3ece3", "#e5ecf6")
 _DARK_PANEL = "#39404f"
+_SHADES = 4
 _EFFECTS = ("gradient", "shadow", "rounded", "hatching")
 
 
@@ -75,7 +76,10 @@ def random_style(
     paper = stream.weighted(_DARK_PAPERS if is_dark else _PAPERS)
     tinted = not content.is_round and stream.chance(options.tinted)
     panel = paper if not tinted else _DARK_PANEL if is_dark else stream.choice(_PANELS)
+    names = len(content.categories if content.is_round else content.series)
     palette_name = stream.weighted(weights["palettes"])
+    if palette_name == "single" and names > _SHADES:
+        palette_name = "vivid"  # more shades of one colour cannot be told apart
     legend = stream.weighted(weights["legends"]) if content.has_legend else "none"
     slice_labels = stream.choice(("outside", "inside"))
     if content.is_round and slice_labels == "outside":
@@ -98,9 +102,7 @@ def random_style(
         font_pixels=font_pixels,
         title_bold=stream.chance(0.7),
         palette_name=palette_name,
-        palette=_palette(
-            stream, palette_name, is_dark, len(content.categories if content.is_round else content.series)
-        ),
+        palette=_palette(stream, palette_name, is_dark, names),
         is_dark=is_dark,
         paper=paper,
         panel=panel,
