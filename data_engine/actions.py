@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data_engine import command_line
@@ -18,14 +22,15 @@ from data_engine.errors import ConfigError, in_range, one_of
 from data_engine.executors import EXECUTORS
 from data_engine.imports.job import Import, open_import
 from data_engine.imports.options import ImportOptions
-from data_engine.index_run import SKIPPED_NAME, Wishes, index_dataset
+from data_engine.index_run import Wishes, index_dataset
 from data_engine.job import Job
 from data_engine.kinds import KINDS
 from data_engine.look.page import write_look
 from data_engine.ranks import share_of
 from data_engine.regenerate import compare_some
 from data_engine.repair import repair
-from data_engine.run import WHOLE, Plan, make_dataset, skipped_report
+from data_engine.run import WHOLE, Plan, make_dataset
+from data_engine.skips import SKIPPED_NAME, Skips
 from data_engine.verify import contact_sheet, verify
 
 DESCRIPTION = """\
@@ -129,8 +134,10 @@ def _make(job: Job, command: Any) -> None:
     progress = Progress(job.kind)
     outcome = make_dataset(job, command.workers, progress, share, EXECUTORS[command.executor])
     progress.finish()
-    for line in skipped_report(outcome.skipped):
+    for line in outcome.skips.report():
         print(line)
+    if outcome.skips.reasons and outcome.manifest is not None:
+        print(f"all of them: {job.directory / SKIPPED_NAME}")
     again = f", {outcome.reused_shards} shards were there already" if outcome.reused_shards else ""
     if outcome.manifest is None:
         print(f"{job.directory}: the shards of rank {share.rank} of {share.world} are there{again}")
@@ -147,7 +154,7 @@ def mend(command: Any) -> None:
     directory = Path(command.repair)
 
     def tell(step: str, done: int, shards: int) -> None:
-        progress[step](done, shards, 0)
+        progress[step](done, shards)
 
     bad = repair(directory, command.workers, tell, EXECUTORS[command.executor])
     for problem in bad.values():
@@ -159,7 +166,7 @@ def check(directory: str, sheet: str | None, seed: int) -> None:
     datasets = open_datasets(directory)
     for name, dataset in datasets.items():
         progress = Progress(f"verify {name}")
-        verify(dataset, lambda done, samples, progress=progress: progress(done, samples, 0))  # type: ignore[misc]
+        verify(dataset, progress)
         progress.finish()
         skipped = sum(dataset.manifest["skipped"].values())
         print(f"{name}: {len(dataset)} samples in {len(dataset.shards)} shards are whole, {skipped} skipped")
@@ -183,7 +190,7 @@ def index(command: Any) -> None:
     progress = Progress("index", "tars")
     indexed = index_dataset(command.index, command.out, wishes, command.workers, progress, print)
     progress.finish()
-    for line in skipped_report(indexed.skipped):
+    for line in Skips(indexed.skipped).report():
         print(line)
     if indexed.skipped:
         print(f"all of them: {indexed.directory / SKIPPED_NAME}")
@@ -206,16 +213,16 @@ class Progress:
         self._printed = -1e9
         self._terminal = sys.stderr.isatty()
 
-    def __call__(self, done: int, samples: int, skipped: int) -> None:
+    def __call__(self, done: int, samples: int, skipped: Mapping[str, int] = MappingProxyType({})) -> None:
         now = time.monotonic()
         if self._first is None:
             self._first = done  # what an earlier run made does not count for the rate
         rate = (done - self._first) / max(now - self._start, 1e-9)
         left = f", {_duration((samples - done) / rate)} left" if rate > 0 and done < samples else ""
-        dropped = f", {skipped} skipped" if skipped else ""
-        line = f"{self._kind}: {done}/{samples} {self._unit}, {rate:.0f}/s{left}{dropped}"
+        line = f"{self._kind}: {done}/{samples} {self._unit}, {rate:.0f}/s{left}{_dropped(skipped)}"
         if self._terminal:
-            sys.stderr.write(f"\r{line:<78}")
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be renewed
+            sys.stderr.write(f"\r{line[:width]:<{width}}")
             sys.stderr.flush()
         elif now - self._printed >= 10 or done == samples:
             sys.stderr.write(f"{line}\n")
@@ -224,6 +231,15 @@ class Progress:
     def finish(self) -> None:
         if self._terminal:
             sys.stderr.write("\n")
+
+
+def _dropped(skipped: Mapping[str, int]) -> str:
+    """How many are missing, and the two most common reasons."""
+    if not skipped:
+        return ""
+    reasons = Counter(skipped)
+    named = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(2))
+    return f", {reasons.total()} skipped ({named}{', ...' if len(reasons) > 2 else ''})"
 
 
 def _duration(seconds: float) -> str:

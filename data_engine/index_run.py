@@ -26,13 +26,13 @@ from data_engine.foreign import Convention, choose, convention_record
 from data_engine.manifest import MANIFEST_NAME, read_manifest
 from data_engine.shard_index import FinishedShard, Skipped, read_finished, write_dataset_index
 from data_engine.shards import write_manifest
+from data_engine.skips import SKIPPED_NAME
 from data_engine.storage import LocalStorage, Storage, is_url, storage_at
 from data_engine.tar_index import LARGEST_FILE, configuration_of, groups_of, index_tar
 from data_engine.tar_scan import TarError, TarScan
 
 KIND = "tars"
 """What the manifest calls a dataset that was indexed and not made here."""
-SKIPPED_NAME = "skipped.jsonl"
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar.lz4")
 _FIRST_SAMPLES = 64
 _ERRORS_SHOWN = 5
@@ -65,10 +65,11 @@ def index_dataset(
     out: str | None,
     wishes: Wishes,
     workers: int,
-    progress: Callable[[int, int, int], None],
+    progress: Callable[[int, int, Counter[str]], None],
     say: Callable[[str], None],
 ) -> Indexed:
-    """Index all tars of a directory or URL. `progress(tars done, tars, samples skipped)`; `say` tells what is detected.
+    """Index all tars of a directory or URL. `progress(tars done, tars, reason -> skipped)`; `say` tells what it
+    detects.
 
     Raises ConfigError when there is nothing to index, a tar is damaged or compressed, or no sample can be used, and
     OSError when the result cannot be written.
@@ -87,13 +88,13 @@ def index_dataset(
     convention = _convention(tars, names, wishes)
     for line in _description(convention):
         say(line)
-    finished, errors, dropped = {}, [], 0
+    finished, errors, dropped = {}, [], Counter[str]()
     for name, result in _index_tars(_Job(tars.location, convention, directory), names, workers):
         if isinstance(result, str):
             errors.append(f"{name}.tar: {result}")
         else:
             finished[name] = result
-            dropped += len(result[0].skipped)
+            dropped.update(skip.reason for skip in result[0].skipped)
         progress(len(finished) + len(errors), len(names), dropped)
     if errors:
         more = f"; and {len(errors) - _ERRORS_SHOWN} more" if len(errors) > _ERRORS_SHOWN else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,13 @@ from data_engine.shard_index import read_finished
 from data_engine.shards import (
     MANIFEST_NAME,
     FinishedShard,
+    ShardRecord,
     Skipped,
     canonical_json,
     find_finished,
     write_manifest,
 )
+from data_engine.skips import Skips, skipped_in, write_skipped
 from data_engine.storage import storage_at
 
 __all__ = [
@@ -41,7 +44,6 @@ __all__ = [
     "make_sample",
     "make_shard",
     "options_of",
-    "skipped_report",
 ]
 
 WHOLE = Share()
@@ -53,10 +55,15 @@ class Outcome:
 
     manifest: dict[str, Any] | None
     """None while other runs still make shards of this dataset."""
-    skipped: list[Skipped]
+    skips: Skips
     reused_shards: int
     missing_shards: int = 0
     """Of the other runs."""
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The first skipped samples of every reason; all of them stand in skipped.jsonl."""
+        return self.skips.first()
 
 
 def make_shard(job: Job, number: int) -> FinishedShard:
@@ -67,11 +74,11 @@ def make_shard(job: Job, number: int) -> FinishedShard:
 def make_dataset(
     job: Job,
     workers: int,
-    progress: Callable[[int, int, int], None],
+    progress: Callable[[int, int, Counter[str]], None],
     share: Share = WHOLE,
     executor: Executor = make_here,
 ) -> Outcome:
-    """Make, or finish, the dataset of a job. `progress(samples done, samples in all, skipped)` is called per shard.
+    """Make, or finish, the dataset of a job. `progress(done, samples in all, reason -> skipped)` is called per shard.
 
     Raises ConfigError when the target holds a finished dataset or shards of another configuration, and OSError
     as the file system reports it; no half shard is left.
@@ -81,26 +88,27 @@ def make_dataset(
     if numbers:
         job.configuration(numbers[0])  # here already, so that a missing asset is one sentence
     if (manifest := _prepare(job, share)) is not None:
-        return Outcome(manifest, [], len(numbers))
-    finished = _finished_shards(job, numbers)
+        return Outcome(manifest, Skips(), len(numbers))
+    skips = Skips()
+    finished = _finished_shards(job, numbers, skips)
     reused = len(finished)
     done = sum(len(job.indices(number)) for number in finished)
-    dropped = sum(len(shard.skipped) for shard in finished.values())
     total = sum(len(job.indices(number)) for number in numbers)
-    progress(done, total, dropped)
+    progress(done, total, skips.reasons)
     try:
         for number, shard in executor(job, [number for number in numbers if number not in finished], workers):
-            finished[number] = shard
+            finished[number] = (
+                shard.record
+            )  # and not what it skipped: that of a whole run may be too much to keep
             done += len(job.indices(number))
-            dropped += len(shard.skipped)
-            progress(done, total, dropped)
+            skips.add(shard.skipped)
+            progress(done, total, skips.reasons)
     finally:
         _remove_temporaries(job, share)
-    skipped = [skip for number in numbers for skip in finished[number].skipped]
     finished |= _shards_of_others(job, share)
     if len(finished) < job.shards:
-        return Outcome(None, skipped, reused, job.shards - len(finished))
-    return Outcome(finish(job, finished), skipped, reused)
+        return Outcome(None, skips, reused, job.shards - len(finished))
+    return Outcome(finish(job, [finished[number] for number in range(job.shards)]), skips, reused)
 
 
 def _check_names(job: Job) -> None:
@@ -114,18 +122,22 @@ def _check_names(job: Job) -> None:
         ) from error
 
 
-def finish(job: Job, finished: dict[int, FinishedShard]) -> dict[str, Any]:
-    """Write index and manifest over all shards. ConfigError when they hold no sample at all."""
-    shards = [finished[number] for number in range(job.shards)]
-    skipped = [skip for shard in shards for skip in shard.skipped]
-    if not any(shard.record.samples for shard in shards):
-        raise ConfigError(f"no sample could be made: all {len(skipped)} were skipped ({skipped[0].reason}).")
+def finish(job: Job, shards: list[ShardRecord]) -> dict[str, Any]:
+    """Write skipped.jsonl, index and manifest over all shards. ConfigError when they hold no sample at all."""
+    names = [shard.name for shard in shards]
+    named = write_skipped(job.directory, names)
+    if not any(shard.samples for shard in shards):
+        skips = Skips(skipped_in(job.directory, names))
+        reason, _ = skips.reasons.most_common(1)[0]
+        raise ConfigError(
+            f"no sample could be made: all {skips.reasons.total()} were skipped ({reason}); see {named}."
+        )
     return write_manifest(
         job.directory,
         kind=job.kind,
         seed=job.seed,
-        shards=[shard.record for shard in shards],
-        skipped=skipped,
+        shards=shards,
+        skipped=skipped_in(job.directory, names),
         **job.manifest(),
     )
 
@@ -157,11 +169,14 @@ def _remove_temporaries(job: Job, share: Share) -> None:
     remove_temporaries(job.directory, names)
 
 
-def _finished_shards(job: Job, numbers: Iterable[int]) -> dict[int, FinishedShard]:
-    """The shards that need not be made again. ConfigError when the directory is another job's."""
+def _finished_shards(job: Job, numbers: Iterable[int], skips: Skips) -> dict[int, ShardRecord]:
+    """The shards that need not be made again, and in `skips` what they skipped.
+
+    Raises ConfigError when the directory is another job's.
+    """
     expected = {job.shard_name(number): number for number in range(job.shards)}
     ours = set(numbers)
-    found: dict[int, FinishedShard] = {}
+    found: dict[int, ShardRecord] = {}
     for path in sorted(job.directory.glob("*.npz")):
         number = expected.get(path.stem)
         if number is None and find_finished(job.directory, path.stem) is not None:
@@ -170,7 +185,8 @@ def _finished_shards(job: Job, numbers: Iterable[int]) -> dict[int, FinishedShar
         if number is not None and shard is not None:
             if differs := difference(shard.configuration, job.configuration(number)):
                 _refuse(job.directory, differs)
-            found[number] = shard
+            found[number] = shard.record
+            skips.add(shard.skipped)
     return found
 
 
@@ -181,15 +197,15 @@ def _refuse(directory: Path, differs: str) -> None:
     )
 
 
-def _shards_of_others(job: Job, share: Share) -> dict[int, FinishedShard]:
+def _shards_of_others(job: Job, share: Share) -> dict[int, ShardRecord]:
     """What the other runs have finished so far. Their tars are whole: an index is renamed into place after its tar."""
-    found: dict[int, FinishedShard] = {}
+    found: dict[int, ShardRecord] = {}
     for number in range(job.shards):
         if share.is_whole or number % share.world == share.rank:
             continue
         shard = read_finished(job.directory, job.shard_name(number))
         if shard is not None and not difference(shard.configuration, job.configuration(number)):
-            found[number] = shard
+            found[number] = shard.record
     return found
 
 
@@ -208,17 +224,3 @@ def difference(there: Any, here: Any, key: str = "") -> str:
 def options_of(kind: str) -> type:
     """The options dataclass of a kind."""
     return kind_named(kind).options
-
-
-def skipped_report(skipped: Iterable[Skipped], limit: int = 5) -> list[str]:
-    """Lines that tell which samples are missing and why, at most `limit` per reason."""
-    by_reason: dict[str, list[Skipped]] = {}
-    for skip in skipped:
-        by_reason.setdefault(skip.reason, []).append(skip)
-    lines = []
-    for reason, group in sorted(by_reason.items()):
-        lines.append(f"skipped {len(group)}: {reason}")
-        lines.extend(f"  sample {skip.index}: {skip.place}" for skip in group[:limit])
-        if len(group) > limit:
-            lines.append(f"  and {len(group) - limit} more")
-    return lines

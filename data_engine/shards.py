@@ -2,6 +2,7 @@
 
     <kind>-000000.tar    USTAR, integer mtime 0, dot-free keys: `webdataset`, energon and HF datasets read it
     <kind>-000000.npz    where every member lies, its size and CRC-32; what a reader wants to know in advance
+    skipped.jsonl        index, reason and place of every sample that was left out, if any was
     dataset.index        the same of all shards in one file, which is what a reader opens
     manifest.json        written last: a directory without it is not finished
 
@@ -135,7 +136,7 @@ def write_manifest(
     kind: str,
     seed: int,
     shards: list[ShardRecord],
-    skipped: list[Skipped],
+    skipped: Iterable[Skipped],
     options: dict[str, Any],
     versions: dict[str, str],
     **further: Any,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import runpy
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -35,7 +35,7 @@ def assets_are_there() -> bool:
 needs_assets = pytest.mark.skipif(not assets_are_there(), reason=NO_ASSETS)
 
 
-def quiet(done: int, samples: int, skipped: int) -> None:
+def quiet(done: int, samples: int, skipped: Mapping[str, int]) -> None:
     """A progress that says nothing."""
 
 

@@ -180,7 +180,7 @@ def test_bad_files_are_skipped_counted_and_named(tmp_path: Path) -> None:
         "unreadable PDF": 1,
     }
     assert outcome.manifest["samples"] == 1
-    report = "\n".join(run.skipped_report(outcome.skipped))
+    report = "\n".join(outcome.skips.report())
     for place in ("locked.pdf", "garbage.pdf", "good.pdf, page 2: 0 characters", "missing.pdf", "large.pdf"):
         assert place in report
     assert Dataset.open(tmp_path / "out").read_text(0).provenance["file"] == "good.pdf"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_invalid_smiles_are_skipped_counted_and_reported(tmp_path: Path) -> None
     )
     assert outcome.manifest["skipped"] == {"invalid SMILES": 4}
     assert outcome.manifest["samples"] == 4
-    lines = run.skipped_report(outcome.skipped)
+    lines = outcome.skips.report()
     assert lines[0] == "skipped 4: invalid SMILES"
     assert any(line.endswith("line 2 of some.smi: C1CC") for line in lines)
     dataset = Dataset.open(tmp_path / "molecules")
@@ -85,6 +86,27 @@ def test_skipped_samples_are_remembered_over_an_interruption(tmp_path: Path) -> 
     first = make("chemistry", tmp_path / "molecules", **options)
     (tmp_path / "molecules" / "manifest.json").unlink()
     assert make("chemistry", tmp_path / "molecules", **options).manifest == first.manifest
+
+
+def test_every_skipped_sample_is_named_in_a_file(tmp_path: Path, data_engine: Command) -> None:
+    (tmp_path / "some.smi").write_text("C1CC\nC1CC\nCCO\nC1CC\n")
+    options = {"smiles": str(tmp_path / "some.smi"), "samples": 30, "size": 128}
+    out = tmp_path / "molecules"
+    first = make("chemistry", out, **options)
+    named = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert len(named) == sum(first.manifest["skipped"].values()) == 30 - first.manifest["samples"] > 12
+    assert [entry["index"] for entry in named] == sorted(entry["index"] for entry in named)
+    assert {entry["reason"] for entry in named} == {"invalid SMILES"}
+    assert all("of some.smi: C1CC" in entry["place"] for entry in named)
+    assert [skip.index for skip in first.skipped] == [entry["index"] for entry in named][:5]
+    (out / "manifest.json").unlink()
+    (out / "skipped.jsonl").write_text("half")
+    smiles = [f"options.{name}={options[name]}" for name in ("smiles", "size")]
+    again = data_engine("kind=chemistry", "samples=30", "shard_samples=5", "seed=7", *smiles, f"out={out}")
+    assert f"all of them: {out / 'skipped.jsonl'}" in again.stdout
+    assert f"{len(named)} skipped ({len(named)} invalid SMILES)" in again.stderr
+    assert [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()] == named
+    assert Dataset.open(out).manifest == first.manifest
 
 
 def test_nothing_but_invalid_smiles_is_an_error(tmp_path: Path) -> None:
