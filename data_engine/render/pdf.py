@@ -26,6 +26,7 @@ from data_engine.render.jpeg import encode_page
 from data_engine.render.pdf_blocks import TextBlock, blocks_of, has_overlapping_text
 from data_engine.render.pdf_formulas import label_formulas
 from data_engine.render.pdf_frames import Frames
+from data_engine.render.pdf_ink import is_seen
 from data_engine.render.pdf_objects import pictures_of
 from data_engine.render.pdf_text import Piece, TextLayer
 from data_engine.sources.pdf_listing import Listing, PdfFile, open_listing, problem_of
@@ -33,12 +34,13 @@ from data_engine.sources.pdf_listing import Listing, PdfFile, open_listing, prob
 NO_TEXT = "page without text layer"
 NO_UNICODE = "text layer without Unicode"
 BROKEN_PAGE = "broken page"
+TOO_COMPLEX = "page too complex"
 _OPEN_FILES = 8
 # Controls, private use and the replacement character stand for letters whose Unicode the file does not tell.
 _UNKNOWN = re.compile("[\x01\x03-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd]")
 _UNKNOWN_SHARE = 0.03
 _LEAST_PICTURE = 0.01  # of the page
-_MOST_OBJECTS = 4000
+_MOST_OBJECTS = 40_000  # drawn in seconds at the worst; an ordinary page has some hundreds
 _LARGEST_ASPECT = 20.0
 
 
@@ -70,8 +72,8 @@ class PdfRenderer(Renderer):
         page = self._page(file, number, where)
         grounded = draws.stream("prompt").chance(self._options.grounding)
         try:
-            blocks, fine = self._read(page, grounded, where)
-            pixels, width, height = self._draw(page, where)
+            blocks, fine, pixels = self._read(page, grounded, where)
+            width, height = page.get_size()
         finally:
             page.close()
         picture = encode_page(pixels, self._options.jpeg_quality)
@@ -122,39 +124,59 @@ class PdfRenderer(Renderer):
             )
             raise NoSampleError(broken, where) from error
 
-    def _read(self, page: pypdfium2.PdfPage, grounded: bool, where: str) -> tuple[list[TextBlock], bool]:
-        """The blocks of a page, and whether they can be told with boxes and in Markdown."""
+    def _read(
+        self, page: pypdfium2.PdfPage, grounded: bool, where: str
+    ) -> tuple[list[TextBlock], bool, np.ndarray]:
+        """The blocks of a page, whether they can be told with boxes and in Markdown, and its picture."""
         frames = Frames(page)
         layer = TextLayer(page, frames)
         try:
             text = layer.text()
-            visible = len("".join(text.split()))
-            if visible < self._options.least_characters:
-                raise NoSampleError(NO_TEXT, f"{where}: {visible} characters")
+            visible = self._enough(text, where)
             unknown = len(_UNKNOWN.findall(text))
             if unknown > _UNKNOWN_SHARE * visible:
                 raise NoSampleError(NO_UNICODE, f"{where}: {unknown} of {visible} characters")
-            pieces = [piece for piece in layer.pieces() if piece.text and _is_inside(piece, frames)]
-            pictures = pictures_of(page, frames, _LEAST_PICTURE, _MOST_OBJECTS) if grounded else []
+            pictures = pictures_of(page, frames, _LEAST_PICTURE, _MOST_OBJECTS)
+            if pictures is None:
+                raise NoSampleError(TOO_COMPLEX, f"{where}: more than {_MOST_OBJECTS} lines and objects")
+            pixels = self._draw(page, where)
+            scale = max(pixels.shape[:2]) / max(frames.width, frames.height)
+            pieces = [
+                piece
+                for piece in layer.pieces()
+                if piece.text and _is_inside(piece, frames) and is_seen(pixels, frames.shown(piece), scale)
+            ]
+            self._enough("".join(piece.text for piece in pieces), where)
+            pictures = pictures if grounded else []
             blocks = blocks_of(pieces, pictures, frames)
             # Text across the page is read in any case, but a box around it would hold the ink of others.
             fine = grounded and not has_overlapping_text(blocks) and label_formulas(blocks, layer)
         finally:
             layer.close()
-        if not blocks:
-            raise NoSampleError(NO_TEXT, f"{where}: no text inside of the page")
         for block in blocks:
             block.left, block.top = max(0.0, block.left), max(0.0, block.top)
             block.right, block.bottom = min(frames.width, block.right), min(frames.height, block.bottom)
-        return blocks, fine
+        return blocks, fine, pixels
 
-    def _draw(self, page: pypdfium2.PdfPage, where: str) -> tuple[np.ndarray, float, float]:
-        """The picture, and the size of the page in points."""
+    def _enough(self, text: str, where: str) -> int:
+        """The number of characters that are no blanks. NoSampleError when they are too few for an answer."""
+        visible = len("".join(text.split()))
+        if visible < max(1, self._options.least_characters):
+            raise NoSampleError(NO_TEXT, f"{where}: {visible} characters")
+        return visible
+
+    def _draw(self, page: pypdfium2.PdfPage, where: str) -> np.ndarray:
+        """The picture, without notes and form fields: what they show is not in the text layer."""
         width, height = page.get_size()
         if min(width, height) <= 0 or max(width, height) > _LARGEST_ASPECT * min(width, height):
             raise NoSampleError("page of an impossible shape", f"{where}: {width:.0f} x {height:.0f} points")
         try:
-            bitmap = page.render(scale=self._options.size / max(width, height), rev_byteorder=True)
+            bitmap = page.render(
+                scale=self._options.size / max(width, height),
+                rev_byteorder=True,
+                draw_annots=False,
+                may_draw_forms=False,
+            )
         except (pypdfium2.PdfiumError, ValueError, MemoryError) as error:
             raise NoSampleError(BROKEN_PAGE, where) from error
         pixels = bitmap.to_numpy()
@@ -167,7 +189,7 @@ class PdfRenderer(Renderer):
             pixels, order="C"
         )  # the bitmap is given back: its memory must not be looked at again
         bitmap.close()
-        return pixels, width, height
+        return pixels
 
 
 def _is_gray(pixels: np.ndarray) -> bool:

@@ -25,6 +25,7 @@ _IMAGE_CAPTION = re.compile(
 )
 _TABLE_CAPTION = re.compile(r"(?:tab(?:le|elle|la|leau|\.)|таблица|πίνακας|表)\s*[0-9]", re.I)
 _NO_BLANK = re.compile("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_LEFTWARD = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]")
 _TABLE_FILL = 0.75  # cells leave room up to the next one; the columns of a page do not
 _PAD = 0.08  # of the font size
 _JOINING = 1.2  # baselines of one paragraph are no further apart than this times the usual distance
@@ -89,8 +90,7 @@ def blocks_of(pieces: Sequence[Piece], pictures: Sequence[Box], frames: Frames) 
             _label_headings(found, _body_size(turned))
         for block in found:
             block.turn = turn
-            box = frames.turned_back((block.left, block.top, block.right, block.bottom), turn)
-            block.left, block.top, block.right, block.bottom = box
+            block.left, block.top, block.right, block.bottom = frames.shown(block)
         blocks += found
     return blocks
 
@@ -109,6 +109,8 @@ def has_overlapping_text(blocks: Sequence[TextBlock]) -> bool:
 
 def is_right_to_left(text: str) -> bool:
     """Whether most letters of a text are Hebrew, Arabic and the like."""
+    if _LEFTWARD.search(text) is None:
+        return False
     sample = text[:2000]
     leftward = sum(unicodedata.bidirectional(character) in ("R", "AL") for character in sample)
     return leftward > 0.5 * max(1, sum(character.isalpha() for character in sample))

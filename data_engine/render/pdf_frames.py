@@ -62,6 +62,10 @@ class Frames:
         _, b, _, d, _, f = self._transforms[turn]
         return b * x + d * y + f
 
+    def shown(self, piece: Any) -> Box:
+        """Where something that has a turn and four edges lies on the page as it is shown."""
+        return self.turned_back((piece.left, piece.top, piece.right, piece.bottom), piece.turn)
+
     def turned(self, box: Box, turn: int) -> Box:
         """A box on the page as it is shown, in the frame of a turn."""
         return _turned(box, turn, self.width, self.height)
