@@ -17,10 +17,10 @@ class Command:
     """Make a dataset of this kind; it needs out=DIR."""
     import_: str | None = None
     """Copy data of your own into shards: a file or a directory; it needs out=DIR. JSONL with image, prompt and response
-    (all its fields: data_engine/imports/records.py), COCO's JSON, a JSON list, a dataset that `datasets` saved, images
-    beside texts of the same name, or plain text. Tars are not copied but read where they lie: see index=."""
+    (all its fields: data_engine/imports/records.py), COCO's JSON, a JSON list, Parquet, a dataset that `datasets`
+    saved, images beside texts of the same name, or plain text. Tars are read where they lie, without a copy: index=."""
     format: str | None = None
-    """With import=: jsonl, coco (also JSON lists), arrow, pairs or text; null: found out."""
+    """With import=: jsonl, coco (also JSON lists), arrow, parquet, pairs or text; null: found out."""
     verify: str | None = None
     """Check a dataset, or a directory of datasets: every checksum, count and image. Five samples of each are made again
     and compared, other ones with another seed=, where its source and versions are here. Draws a contact sheet."""

@@ -1,6 +1,11 @@
 """COCO's JSON, captions and instances, as records of the documented form.
 
-Boxes become [left, top, right, bottom]; crowds, whose box holds many objects, are left out.
+Boxes become [left, top, right, bottom]; crowds, whose box holds many objects, are left out. Expressions for single
+objects, as RefCOCO and its like have them, become questions for their places. Three ways to tell them are understood:
+
+    {"image_id": 1, "bbox": [...], "caption": "the left dog"}             in the annotation, a text or a list of them
+    "refs": [{"ann_id": 7, "sentences": [{"raw": "the left dog"}]}]       RefCOCO's own, beside the annotations
+    "tokens_positive": [[0, 12]]                                          MDETR's: which part of the image's caption
 """
 
 from __future__ import annotations
@@ -13,6 +18,17 @@ from data_engine.errors import ConfigError
 from data_engine.imports.options import ImportOptions
 from data_engine.prompts import DESCRIBE_IMAGE, DETECT_ALL
 
+_EXPRESSIONS = (
+    "caption",
+    "captions",
+    "expression",
+    "expressions",
+    "phrase",
+    "phrases",
+    "sentence",
+    "sentences",
+)
+
 
 def is_coco(content: Any) -> bool:
     """Whether this is what a file of COCO's annotations holds."""
@@ -24,6 +40,9 @@ def coco_records(content: dict[str, Any], path: Path, options: ImportOptions) ->
     try:
         categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", [])}
         of_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+        referred: dict[Any, list[str]] = {}
+        for reference in content.get("refs", []):
+            referred.setdefault(reference["ann_id"], []).extend(_texts(reference["sentences"]))
         for annotation in content["annotations"]:
             of_image.setdefault(annotation["image_id"], []).append(annotation)
         for image in content["images"]:
@@ -35,6 +54,8 @@ def coco_records(content: dict[str, Any], path: Path, options: ImportOptions) ->
             }
             yield from _captions(base, annotations, options)
             yield from _objects(base, annotations, categories, options)
+            if "locate" in options.objects:
+                yield from _expressions(base, annotations, image, referred)
             if not annotations:
                 yield {"place": base["place"]}  # counted as a record without anything
         for image_id, annotations in of_image.items():
@@ -51,7 +72,11 @@ def coco_records(content: dict[str, Any], path: Path, options: ImportOptions) ->
 def _captions(
     base: dict[str, Any], annotations: list[dict[str, Any]], options: ImportOptions
 ) -> Iterator[dict[str, Any]]:
-    captions = [annotation["caption"] for annotation in annotations if "caption" in annotation]
+    captions = [
+        annotation["caption"]
+        for annotation in annotations
+        if "caption" in annotation and "bbox" not in annotation
+    ]
     for caption in captions[:1] if options.captions == "first" else captions:
         response = caption.strip() if isinstance(caption, str) else caption
         yield {**base, "prompt": DESCRIBE_IMAGE, "response": response, "task": "caption"}
@@ -66,12 +91,53 @@ def _objects(
     boxes: dict[str, list[Any]] = {}
     for annotation in annotations:
         if "bbox" in annotation and not annotation.get("iscrowd"):
-            left, top, width, height = annotation["bbox"]
-            category = categories[annotation["category_id"]]
-            boxes.setdefault(category, []).append([left, top, left + width, top + height])
+            box = _corners(annotation["bbox"])
+            # A file of expressions may have no categories, or one that says nothing.
+            if (
+                categories
+                or "category_id" in annotation
+                or not set(annotation) & {*_EXPRESSIONS, "tokens_positive"}
+            ):
+                boxes.setdefault(categories[annotation["category_id"]], []).append(box)
     if boxes and "detect" in options.objects:
         blocks = [{"label": name, "boxes": regions} for name, regions in boxes.items()]
         yield {**base, "prompt": DETECT_ALL, "boxes": blocks, "task": "detection"}
     if "locate" in options.objects:
         for name, regions in boxes.items():
             yield {**base, "phrase": name, "boxes": regions, "task": "grounding"}
+
+
+def _expressions(
+    base: dict[str, Any],
+    annotations: list[dict[str, Any]],
+    image: dict[str, Any],
+    referred: dict[Any, list[str]],
+) -> Iterator[dict[str, Any]]:
+    """A question per expression; one that stands at several boxes means all of them."""
+    boxes: dict[str, list[Any]] = {}
+    for annotation in annotations:
+        if "bbox" not in annotation:
+            continue
+        found = [text for name in _EXPRESSIONS for text in _texts(annotation.get(name))]
+        found += referred.get(annotation.get("id"), [])
+        if annotation.get("tokens_positive") and isinstance(image.get("caption"), str):
+            found.append(
+                " ".join(image["caption"][start:end] for start, end in annotation["tokens_positive"])
+            )
+        for text in dict.fromkeys(text.strip() for text in found):
+            boxes.setdefault(text, []).append(_corners(annotation["bbox"]))
+    for text, regions in boxes.items():
+        yield {**base, "phrase": text, "boxes": regions, "task": "grounding"}
+
+
+def _texts(value: Any) -> list[str]:
+    """A text, or a list of texts or of {"raw": ...} or {"sent": ...}."""
+    if value is None:
+        return []
+    listed = value if isinstance(value, list) else [value]
+    return [str(text.get("raw") or text["sent"]) if isinstance(text, dict) else str(text) for text in listed]
+
+
+def _corners(box: Any) -> list[Any]:
+    left, top, width, height = box
+    return [left, top, left + width, top + height]

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from data_engine.errors import ConfigError, in_range, one_of
 
-FORMATS = ("jsonl", "coco", "arrow", "pairs", "text")
+FORMATS = ("jsonl", "coco", "arrow", "parquet", "pairs", "text")
 OBJECT_TASKS = ("detect", "locate")
 
 
 @dataclass
 class ImportOptions:
-    """The user's own data: JSONL, COCO, `datasets` saved on a disk, images beside texts, plain text."""
+    """The user's own data: JSONL, COCO, Parquet, `datasets` saved on a disk, images beside texts, plain text."""
 
     images: str | None = None
     """Directory that image paths start from; null: where the file lies that names them."""
@@ -33,7 +33,7 @@ class ImportOptions:
     objects: list[str] = field(default_factory=lambda: list(OBJECT_TASKS))
     """COCO boxes: detect (one sample with all objects of an image), locate (one per category of an image)."""
     split: str | None = None
-    """arrow: the split of a saved DatasetDict, train for example."""
+    """arrow: the split of a saved DatasetDict, train for example. parquet: that of the files' names."""
     characters: int = 20_000
     """text: a file is cut into pieces of at most so many characters, at the end of a paragraph or line."""
 

@@ -39,7 +39,8 @@ def json_lines(files: Sequence[Path], options: ImportOptions) -> Iterator[Any]:
                 yield place | entry if isinstance(entry, dict) else place
         else:
             raise ConfigError(
-                f"import={file} is neither COCO's JSON (images, annotations) nor a list of records."
+                f"import={file} is neither COCO's JSON (images, annotations) nor a list of records; give format=jsonl "
+                "if each line is one."
             )
 
 
@@ -47,7 +48,9 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(_read(path))
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"import={path} is not JSON ({error}).") from error
+        raise ConfigError(
+            f"import={path} is not JSON ({error}): give format=jsonl if each line is."
+        ) from error
 
 
 def _read(path: Path) -> bytes:

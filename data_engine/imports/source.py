@@ -18,7 +18,15 @@ from data_engine.imports.options import FORMATS, ImportOptions
 from data_engine.imports.parts import Items, Piece, lines, read_part, scan, text_pieces
 from data_engine.imports.rewriting import json_lines, pair_lines, pairs_in, write_lines
 
-_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text", ".md": "text"}
+_SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "coco",
+    ".txt": "text",
+    ".md": "text",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 _FIRST_RECORDS = 64
 
 Located = tuple[str, Any]
@@ -181,7 +189,11 @@ def open_source(
     root = _root(options, path if path.is_dir() else path.parent)
     pairs = pairs_in(path) if path.is_dir() and wanted in (None, "pairs") else []
     files = [] if pairs else _files(path, wanted)
-    name = "pairs" if pairs else wanted or _SUFFIXES.get(files[0].suffix.lower(), "coco")
+    name = "pairs" if pairs else wanted or _format_of(files[0])
+    if name == "parquet":
+        from data_engine.imports.parquet import open_parquet  # pyarrow takes its time to load
+
+        return open_parquet(files, path, options.split, root, per_piece)
     if name in ("pairs", "coco"):
         file = scratch()
         write_lines(file, pair_lines(pairs) if pairs else json_lines(files, options))
@@ -216,15 +228,21 @@ def _files(path: Path, wanted: str | None) -> list[Path]:
             raise ConfigError(
                 f"import={path} is a tar: python -m data_engine index=DIR reads tars where they lie."
             )
+        if wanted is None and path.suffix.lower() in (".csv", ".tsv", ".xlsx", ".arrow", ".pkl"):
+            raise ConfigError(
+                f"import={path} is of a format that is not read: write it as JSONL, a line per row with image and "
+                "response, or as Parquet."
+            )
         return [path]
     found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     formats: dict[str, list[Path]] = {}
     for file in found:
-        suffix = file.suffix.lower()
-        if suffix in _SUFFIXES or suffix == ".json":
-            formats.setdefault(_SUFFIXES.get(suffix, "coco"), []).append(file)
+        if file.suffix.lower() in _SUFFIXES:
+            formats.setdefault(_format_of(file), []).append(file)
     if wanted is not None:
         formats = {wanted: formats.get(wanted, [])}
+    elif "parquet" in formats:  # what the hub puts beside them tells about them
+        formats = {name: files for name, files in formats.items() if name not in ("text", "coco")}
     if not any(formats.values()):
         if any(file.suffix == ".tar" for file in found):
             raise ConfigError(
@@ -233,7 +251,7 @@ def _files(path: Path, wanted: str | None) -> list[Path]:
         suffixes = Counter(file.suffix for file in found).most_common(3)
         there = ", ".join(f"{count} x {suffix or 'no suffix'}" for suffix, count in suffixes)
         raise ConfigError(
-            f"import={path} holds no {'.jsonl, .json, .txt or .md' if wanted is None else wanted} file "
+            f"import={path} holds no {'.jsonl, .json, .parquet, .txt or .md' if wanted is None else wanted} file "
             f"({there or 'it is empty'})."
         )
     if len(formats) > 1:
@@ -241,3 +259,19 @@ def _files(path: Path, wanted: str | None) -> list[Path]:
             f"import={path} holds files of several formats ({', '.join(sorted(formats))}): give format=, or one file."
         )
     return next(iter(formats.values()))
+
+
+def _format_of(file: Path) -> str:
+    """The format of a file by its name; lines of JSON are often called .json, too."""
+    name = _SUFFIXES.get(file.suffix.lower(), "coco")
+    return "jsonl" if name == "coco" and _has_lines(file) else name
+
+
+def _has_lines(file: Path) -> bool:
+    """Whether the first two lines are a record each, which is what no single JSON document has."""
+    try:
+        with open(file, "rb") as opened:
+            first, second = islice(lines(opened), 2)
+            return all(isinstance(json.loads(line.decode("utf-8-sig")), dict) for line in (second, first))
+    except (OSError, ValueError, RecursionError):  # ValueError: also where there is no second line
+        return False

@@ -17,7 +17,7 @@ from data_engine.errors import ConfigError
 from data_engine.imports.job import Import, open_import
 from data_engine.imports.options import ImportOptions
 from data_engine.markup import parse_grounded
-from data_engine.prompts import DETECT_ALL, FREE_OCR
+from data_engine.prompts import FREE_OCR
 from data_engine.run import Outcome, make_dataset
 from data_engine.verify import verify
 from tests.data_engine.conftest import quiet
@@ -190,69 +190,24 @@ def test_fields_of_other_names(lines: Write, tmp_path: Path) -> None:
     assert (sample.response, len(sample.images), sample.prompt) == ("x", 1, FREE_OCR)
 
 
-def coco(directory: Path) -> Path:
-    content = {
-        "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.jpg"}, {"id": 3, "file_name": "c.bmp"}],
-        "categories": [{"id": 18, "name": "dog"}, {"id": 4, "name": "cup"}],
-        "annotations": [
-            {"image_id": 1, "category_id": 18, "bbox": [0, 0, 20, 10]},
-            {"image_id": 1, "category_id": 4, "bbox": [20, 10, 20, 10]},
-            {"image_id": 1, "category_id": 18, "bbox": [20, 0, 10, 10]},
-            {"image_id": 1, "category_id": 18, "bbox": [0, 0, 40, 20], "iscrowd": 1},
-            {"image_id": 2, "caption": "A slope of gray. "},
-            {"image_id": 2, "caption": "From dark to light."},
-        ],
-    }  # fmt: skip
-    path = directory / "instances.json"
-    path.write_text(json.dumps(content))
-    return path
+def test_lines_that_are_called_json_are_lines(pages: Path, tmp_path: Path) -> None:
+    path = pages / "records.json"
+    path.write_text('{"image": "a.png", "response": "one"}\n{"response": "two"}\n{"response":\n')
+    outcome = import_from(path, tmp_path / "out")
+    assert [Dataset.open(tmp_path / "out").read(i).response for i in range(2)] == ["one", "two"]
+    assert [skip.place for skip in outcome.skipped] == ["line 3 of records.json"]
+    path.write_text(json.dumps({"response": "a record alone"}))
+    with pytest.raises(ConfigError, match="give format=jsonl if each line is one"):
+        import_from(path, tmp_path / "alone")
+    import_from(path, tmp_path / "alone", format="jsonl")
 
 
-def test_coco_detection_grounding_and_captions(pages: Path, tmp_path: Path) -> None:
-    outcome = import_from(coco(pages), tmp_path / "out", shard_samples=2)
-    dataset = Dataset.open(tmp_path / "out")
-    samples = [dataset.read_text(i) for i in range(len(dataset))]
-    assert [sample.task for sample in samples] == [
-        "detection",
-        "grounding",
-        "grounding",
-        "caption",
-        "caption",
-    ]
-    assert samples[0].prompt == DETECT_ALL
-    dogs, cups = parse_grounded(samples[0].response)
-    assert (dogs.label, dogs.boxes) == ("dog", ((0, 0, 500, 500), (499, 0, 750, 500)))
-    assert parse_grounded(samples[2].response) == [cups]
-    assert "Locate <|ref|>cup<|/ref|>" in samples[2].prompt
-    assert [sample.response for sample in samples[3:]] == ["A slope of gray.", "From dark to light."]
-    assert [(skip.reason, skip.place) for skip in outcome.skipped] == [
-        ("no response", "image 3 of instances.json")
-    ]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")) == []
-
-
-def test_one_caption_per_image_and_detection_alone(pages: Path, tmp_path: Path) -> None:
-    import_from(coco(pages), tmp_path / "out", captions="first", objects=["detect"])
-    dataset = Dataset.open(tmp_path / "out")
-    assert [dataset.read_text(i).task for i in range(len(dataset))] == ["detection", "caption"]
-
-
-def test_json_that_is_something_else_is_refused(pages: Path, tmp_path: Path) -> None:
-    path = pages / "x.json"
-    three_sides = {
-        "images": [{"id": 1, "file_name": "a.png"}],
-        "categories": [{"id": 4, "name": "cup"}],
-        "annotations": [{"image_id": 1, "category_id": 4, "bbox": [1, 2, 3]}],
-    }
-    for content, sentence in (
-        ("{}", "neither COCO's JSON"),
-        ("{", "is not JSON"),
-        ('{"images":[{}],"annotations":[]}', "is not COCO's JSON"),
-        (json.dumps(three_sides), "is not COCO's JSON"),
+def test_a_table_in_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("image,response\n")
+    with pytest.raises(
+        ConfigError, match=r"is of a format that is not read: write it as JSONL, .* or as Parquet"
     ):
-        path.write_text(content)
-        with pytest.raises(ConfigError, match=sentence):
-            import_from(path, tmp_path / "out")
+        import_from(tmp_path / "x.csv", tmp_path / "out")
 
 
 def test_a_json_list_is_read_like_lines(pages: Path, tmp_path: Path) -> None:
