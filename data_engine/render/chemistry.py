@@ -1,14 +1,13 @@
 """Molecules: RDKit lays out and draws (as SVG, whose letters are outlines), skia fills the outlines.
 
-The label is the canonical SMILES of the molecule that is drawn. RDKit's comic mode is left alone: it is the
-one option that is not reproducible.
+The label is the canonical SMILES of the molecule that is drawn. RDKit's comic mode and its CoordGen layout are left
+alone: they are the two options that are not reproducible.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -20,9 +19,10 @@ from data_engine.errors import ConfigError
 from data_engine.files import sha256_of
 from data_engine.options import width_and_height
 from data_engine.prompts import PARSE_FIGURE
-from data_engine.random_stream import Draws, Stream, permuted
+from data_engine.random_stream import Draws, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
-from data_engine.render.chemistry_drawing import CROWDED, cross_unknown_bonds, is_crowded, not_drawn
+from data_engine.render.chemistry_drawing import CROWDED, as_drawn, is_crowded, not_drawn
+from data_engine.render.chemistry_style import ChemistryStyle, random_style
 from data_engine.render.graphics import color_surface, graphics_versions, gray_surface, skia, versions_of
 from data_engine.render.png import encode
 from data_engine.smiles import Molecules, nci_file, read_smiles
@@ -36,6 +36,9 @@ class ChemistryRenderer(Renderer):
         self._options = options
         self._width, self._height = width_and_height(options.size)
         self._file = nci_file() if options.smiles is None else Path(options.smiles)
+        self._weights = options.weights()
+        # Process-wide state of RDKit. Its other layout, CoordGen, depends on what was laid out before.
+        rdDepictor.SetPreferCoordGen(False)
         rdBase.DisableLog("rdApp.*")  # what RDKit refuses is reported by us, with its line
         molecules = read_smiles(self._file)
         if options.max_atoms is not None or options.split != "all":
@@ -61,7 +64,10 @@ class ChemistryRenderer(Renderer):
         place_in_file = f"line {line} of {self._file.name}: {smiles[:80]}"
         if reason := not_drawn(molecule, label):
             raise NoSampleError(reason, place_in_file)
-        picture = self._draw(molecule, label, draws.stream("style"))
+        style = random_style(
+            draws.stream("style"), self._options, self._weights, min(self._width, self._height)
+        )
+        picture = self._draw(molecule, label, style)
         if picture is None:
             raise NoSampleError(CROWDED, place_in_file)
         return Rendered((encode(picture),), PARSE_FIGURE, label, "rdkit", {"line": line})
@@ -79,36 +85,19 @@ class ChemistryRenderer(Renderer):
         held_out = int.from_bytes(digest, "little") % _HELD_OUT == 0
         return split == "all" or (split == "heldout") == held_out
 
-    def _draw(self, molecule: Chem.Mol, label: str, style: Stream) -> np.ndarray | None:
-        colored = style.chance(self._options.color)
+    def _draw(self, molecule: Chem.Mol, label: str, style: ChemistryStyle) -> np.ndarray | None:
+        """The pixels; None where they cannot be read."""
         drawer = rdMolDraw2D.MolDraw2DSVG(self._width, self._height)
-        options: Any = drawer.drawOptions()
-        options.includeMetadata = False  # it would write the answer into the picture's file
-        options.clearBackground = False
-        options.padding = style.uniform(0.04, 0.12)
-        options.bondLineWidth = max(1.0, min(self._width, self._height) / 512 * style.uniform(1.2, 3.0))
-        options.scaleBondWidth = False
-        options.multipleBondOffset = style.uniform(0.12, 0.2)
-        options.rotate = style.uniform(0, 360) if style.chance(0.5) else 0.0
-        options.additionalAtomLabelPadding = style.uniform(0.02, 0.12)
-        options.minFontSize = 8
-        options.explicitMethyl = style.chance(0.2)
-        if not colored:
-            options.useBWAtomPalette()
-        # Process-wide state of RDKit: set for every molecule, so that none depends on the one before.
-        rdDepictor.SetPreferCoordGen(False)
-        cross_unknown_bonds(molecule, label)
-        drawn = rdMolDraw2D.PrepareMolForDrawing(molecule)
-        options.prepareMolsBeforeDrawing = False
-        drawer.DrawMolecule(drawn)
+        style.apply(drawer.drawOptions())
+        drawn = as_drawn(molecule, label, style)
+        drawer.DrawMolecule(drawn, legend=style.legend)
         drawer.FinishDrawing()
         if is_crowded(drawer, drawn):
             return None
-        paper = style.integer(240, 255)
-        surface_of = color_surface if colored else gray_surface
+        surface_of = gray_surface if style.palette is None else color_surface
         pixels, surface = surface_of(self._width, self._height)
         canvas = surface.getCanvas()
-        canvas.clear(skia.ColorSetRGB(paper, paper, paper))
+        canvas.clear(skia.ColorSetRGB(style.paper, style.paper, style.paper))
         # RDKit writes letters as outlines and nothing but paths and ellipses: skia's reader of SVG needs no font.
         drawing = skia.SVGDOM.MakeFromStream(skia.MemoryStream.MakeCopy(drawer.GetDrawingText().encode()))
         drawing.render(canvas)

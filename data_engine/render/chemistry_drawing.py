@@ -12,6 +12,11 @@ from typing import Any
 
 import numpy as np
 from rdkit import Chem
+from rdkit.Chem import rdDepictor
+from rdkit.Chem.Draw import rdMolDraw2D
+
+from data_engine.render.chemistry_abbreviations import abbreviated
+from data_engine.render.chemistry_style import ChemistryStyle
 
 BOND_NOT_DRAWN = "bond that cannot be drawn"
 STEREO_NOT_DRAWN = "stereochemistry that cannot be drawn"
@@ -23,6 +28,8 @@ _OTHER_DOUBLE_BOND = re.compile(r"(?<!O)=(?!O)")
 """A double bond that may be E or Z, if one looks closer; those to oxygen never are."""
 _MOST_ATOMS = 1000
 """Laying out more takes seconds, and no letter of them could be read."""
+_MOST_WITH_HYDROGENS = 16
+"""Heavy atoms. Larger molecules have no room for their hydrogen."""
 _LEAST_DISTANCE = 6.0
 """Pixels between two atoms."""
 _LEAST_BONDS = 0.25
@@ -56,6 +63,27 @@ def cross_unknown_bonds(molecule: Chem.Mol, label: str) -> None:
         is_bond = entry.type == Chem.StereoType.Bond_Double
         if is_bond and entry.specified == Chem.StereoSpecified.Unspecified:
             molecule.GetBondWithIdx(entry.centeredOn).SetStereo(Chem.BondStereo.STEREOANY)
+
+
+def as_drawn(molecule: Chem.Mol, label: str, style: ChemistryStyle) -> Chem.Mol:
+    """A copy, laid out and ready for RDKit's drawing, of a molecule whose canonical SMILES is `label`."""
+    drawn = molecule
+    if style.hydrogens and molecule.GetNumHeavyAtoms() <= _MOST_WITH_HYDROGENS:
+        drawn = Chem.AddHs(drawn)
+        cross_unknown_bonds(drawn, label)  # after: a hydrogen that is drawn makes C=N-H an E or a Z
+    else:
+        cross_unknown_bonds(
+            drawn, label
+        )  # before: letters are alike to RDKit, and what may be E or Z is not found
+        if style.abbreviations:
+            drawn = abbreviated(drawn, label, style.hydrocarbons)
+    if style.layout == "sampled":
+        rdDepictor.Compute2DCoords(
+            drawn, nFlipsPerSample=3, nSample=20, sampleSeed=style.layout_seed, permuteDeg4Nodes=True
+        )
+    elif style.layout == "templates":
+        rdDepictor.Compute2DCoords(drawn, useRingTemplates=True)
+    return rdMolDraw2D.PrepareMolForDrawing(drawn)
 
 
 def is_crowded(drawer: Any, drawn: Chem.Mol) -> bool:

@@ -7,11 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rdkit import Chem
+from rdkit.Chem.Draw import rdMolDraw2D
 
+from data_engine.chemistry_options import SHARES
 from data_engine.kinds import KINDS, make_renderer
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered
-from data_engine.render.chemistry_drawing import BOND_NOT_DRAWN, CROWDED, STEREO_NOT_DRAWN
+from data_engine.render.chemistry_abbreviations import GROUPS, abbreviated
+from data_engine.render.chemistry_drawing import (
+    BOND_NOT_DRAWN,
+    CROWDED,
+    STEREO_NOT_DRAWN,
+    as_drawn,
+    not_drawn,
+)
+from data_engine.render.chemistry_style import random_style
+from data_engine.smiles import nci_file
 
 GLYCINES = "NCC(=O)" * 40 + "O"
 
@@ -81,3 +92,131 @@ def test_what_can_be_read_is_kept(smiles: str, tmp_path: Path) -> None:
     picture = drawn(smiles, tmp_path).pictures[0].pixels
     assert picture is not None
     assert np.ptp(picture[..., 0] if picture.ndim == 3 else picture) > 100
+
+
+STYLES = [
+    {"abbreviations": 1.0},
+    {"hydrogens": 1.0},
+    {"numbers": 1.0},
+    {"descriptors": 1.0},
+    {"legends": 1.0},
+    {"families": ["serif"], "bold": 1.0},
+    {"families": ["mono"]},
+    {"fixed_bonds": 1.0, "bond_pixels": [20, 20]},
+    {"layouts": ["sampled"]},
+    {"layouts": ["templates"]},
+    {"methyl": 1.0, "deuterium": 1.0},
+    {"palettes": ["avalon"], "color": 1.0},
+    {"palettes": ["cdk"], "color": 1.0},
+    {"rotated": 1.0},
+    {"line_width": [5.0, 5.0]},
+    {"font_pixels": [16, 16]},
+]
+NONE = {**dict.fromkeys(SHARES, 0.0), "layouts": ["plain"], "families": ["sans"]}
+
+
+@pytest.mark.parametrize("style", STYLES, ids=str)
+def test_every_style_shows_and_tells_the_same_molecule(style: dict, tmp_path: Path) -> None:
+    smiles = "COc1ccc(/C=C/[C@H](C)O)cc1CCC(CC)CCOCCN.[2H]C"
+    if "hydrogens" in style:
+        smiles = "COC(/C=C/[C@H](C)O)C"
+    usual, other = drawn(smiles, tmp_path, **NONE), drawn(smiles, tmp_path, **NONE | style)
+    assert other.response == usual.response
+    assert other.pictures[0].data != usual.pictures[0].data or "layouts" in style
+
+
+@pytest.mark.parametrize(
+    ("layout", "smiles"), [("templates", "C1CC2CCC1CC2"), ("sampled", "CCCC[CH](CC)C=CC1=NC2=C(C=CC=C2)C=C1")]
+)
+def test_layouts_differ_where_there_is_more_than_one(layout: str, smiles: str, tmp_path: Path) -> None:
+    usual, other = (drawn(smiles, tmp_path, **NONE | {"layouts": [name]}) for name in ("plain", layout))
+    assert usual.response == other.response
+    assert usual.pictures[0].data != other.pictures[0].data
+
+
+@pytest.mark.parametrize("style", STYLES, ids=str)
+def test_a_sample_does_not_depend_on_those_before_it(style: dict) -> None:
+    def one(index: int) -> bytes:
+        try:
+            return renderer.render(Draws(9, "chemistry", index)).pictures[0].data
+        except NoSampleError as error:
+            return str(error).encode()
+
+    options = KINDS["chemistry"].options(size=192, **style)
+    renderer = make_renderer("chemistry", options)
+    forwards = [one(index) for index in range(8)]
+    backwards = [one(index) for index in reversed(range(8))]
+    renderer = make_renderer("chemistry", options)
+    assert forwards == backwards[::-1]
+    assert one(5) == forwards[5]
+
+
+def written_out(molecule: Chem.Mol) -> str:
+    """The SMILES of a molecule whose letters are replaced by the atoms that they stand for."""
+    whole = Chem.RWMol(molecule)
+    for letters in molecule.GetAtoms():
+        if not letters.HasProp("atomLabel"):
+            continue
+        group = Chem.MolFromSmiles(GROUPS[letters.GetProp("atomLabel")][0])
+        # In its place, so that the bonds around a centre keep their order.
+        whole.ReplaceAtom(letters.GetIdx(), Chem.Atom(group.GetAtomWithIdx(1)))
+        places = {1: letters.GetIdx()}
+        places |= {atom.GetIdx(): whole.AddAtom(atom) for atom in list(group.GetAtoms())[2:]}
+        for bond in group.GetBonds():
+            if 0 not in (ends := (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())):
+                whole.AddBond(*(places[end] for end in ends), bond.GetBondType())
+    Chem.SanitizeMol(whole)
+    return Chem.MolToSmiles(Chem.MolFromSmiles(Chem.MolToSmiles(whole)))
+
+
+def read_again(molecule: Chem.Mol) -> Chem.Mol:
+    """From its two coordinates and wedges alone: what a chemist sees."""
+    read = Chem.MolFromMolBlock(Chem.MolToMolBlock(molecule, forceV3000=True), removeHs=False)
+    for seen, atom in zip(read.GetAtoms(), molecule.GetAtoms(), strict=True):
+        seen.ClearProp("atomLabel")
+        if atom.HasProp("atomLabel"):
+            seen.SetProp("atomLabel", atom.GetProp("atomLabel"))
+    return read
+
+
+LETTERED = [
+    ("CC(C)(C)OC(=O)N[C@@H](Cc1ccccc1)C(=O)O", False),  # two groups at the centre: no wedge would be drawn
+    ("CC[C@H](C)[C@@H](OC)C(=O)OC", False),
+    (r"CC/C(OC)=C/C[N+](=O)[O-]", False),
+    ("O[C@H](CCC#N)c1ccccc1", True),
+    ("CC(=O)Oc1ccc(cc1)[N+](=O)[O-]", True),
+    ("O=S(=O)(N1CCN(CCO)CC1)c1ccc(C)cc1", True),
+    ("CCC(OC)=C(C)CC", True),
+    ("[13CH3]Oc1ccc(C)cc1", False),
+    ("[CH2-]Oc1ccc(C)cc1", False),
+    ("[CH2]Oc1ccc(C)cc1", False),
+    ("[CH3:1]Oc1ccc(C)cc1", False),
+    ("CCCCOc1ccc(cc1)C(=O)[O-]", False),
+    ("CCCCOc1ccc(cc1)[S-]", True),
+]
+
+
+@pytest.mark.parametrize(("smiles", "is_lettered"), LETTERED)
+def test_letters_stand_for_the_atoms_of_the_label(smiles: str, is_lettered: bool) -> None:
+    molecule = Chem.MolFromSmiles(smiles)
+    label = Chem.MolToSmiles(molecule)
+    shortened = abbreviated(molecule, label, hydrocarbons=True)
+    assert (shortened.GetNumAtoms() < molecule.GetNumAtoms()) == is_lettered
+    assert written_out(read_again(rdMolDraw2D.PrepareMolForDrawing(shortened))) == label
+
+
+@pytest.mark.parametrize("style", [{}, *STYLES[:2], *STYLES[8:10]], ids=str)
+def test_a_drawing_reads_as_its_label(style: dict) -> None:
+    """Over the NCI's molecules: what is laid out, and read again from the layout, is the label."""
+    options = KINDS["chemistry"].options(**NONE | style)
+    count = 0
+    for number, line in enumerate(nci_file().read_text().splitlines()[::12]):
+        molecule = Chem.MolFromSmiles(line.split()[0])
+        label = "" if molecule is None else Chem.MolToSmiles(molecule)
+        if not label or not_drawn(molecule, label):
+            continue
+        stream = Draws(1, "chemistry", number).stream("style")
+        shown = as_drawn(molecule, label, random_style(stream, options, options.weights(), 512))
+        assert written_out(Chem.RemoveHs(read_again(shown))) == label
+        count += 1
+    assert count > 400
