@@ -9,7 +9,6 @@ import base64
 import html
 import io
 import os
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from data_engine.dataset import Dataset, open_datasets
 from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_text
 from data_engine.image_header import FORMATS
+from data_engine.look.coverage import coverage
 from data_engine.look.histograms import histogram, shares
 from data_engine.look.labels import boxes_over, quads_over, shown
 from data_engine.sample import Sample
@@ -30,9 +30,6 @@ _SAMPLES_SHOWN = 24
 _SAMPLES_READ = 1000
 _SAMPLES_COUNTED = 100_000
 _THUMBNAIL = 420
-_STYLE_VALUES = 60
-"""A field of the provenance with more different values than this is a number, not a style."""
-_NOT_STYLE = {"seed", "index", "engine_version", "kind", "place", "key", "line"}
 _STYLE = """
 body{font:14px/1.4 system-ui,sans-serif;margin:1.5em;background:#f4f4f6;color:#222}
 h1{font-size:1.5em}h2{margin-top:2em;border-bottom:1px solid #bbb}
@@ -105,7 +102,9 @@ def _dataset_html(dataset: Dataset, count: Callable[[list[str]], list[int]] | No
     ]
     if len(set(images.tolist())) > 1:
         drawings.append(histogram("images per sample", images.tolist()))
-    drawings += [shares(name, values) for name, values in style_coverage(texts).items()]
+    styles, measures = coverage(texts)
+    drawings += [shares(name, values, len(texts)) for name, values in styles.items()]
+    drawings += [histogram(name, values) for name, values in measures.items()]
     samples = "".join(
         _sample_html(dataset.read(int(number))) for number in spread(len(dataset), _SAMPLES_SHOWN)
     )
@@ -118,20 +117,6 @@ def _dataset_html(dataset: Dataset, count: Callable[[list[str]], list[int]] | No
         f"<h2>{html.escape(dataset.name)}: {html.escape(str(manifest['kind']))}</h2><p>{facts}</p>"
         f"<div class='counts'>{''.join(drawings)}</div><div class='grid'>{samples}</div>"
     )
-
-
-def style_coverage(samples: list[Sample]) -> dict[str, Counter[str]]:
-    """How often each value of prompt, task and of every field of the provenance that is a style occurs."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in samples:
-        prompt = sample.prompt.replace("\n", " ")
-        found["prompt"][prompt if len(prompt) <= 60 else prompt[:59] + "…"] += 1
-        found["task"][sample.task] += 1
-        for name, value in sample.provenance.items():
-            for one in value if isinstance(value, list) else [value]:
-                if name not in _NOT_STYLE and isinstance(one, (str, bool, int)):
-                    found[name][str(one)] += 1
-    return {name: values for name, values in found.items() if 1 < len(values) <= _STYLE_VALUES}
 
 
 def _sample_html(sample: Sample) -> str:

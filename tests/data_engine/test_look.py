@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import html as lxml_html
@@ -11,9 +12,12 @@ from PIL import Image
 
 from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
+from data_engine.look.coverage import coverage
+from data_engine.look.histograms import histogram, shares
 from data_engine.look.labels import boxes_over, figure_svg, shown
-from data_engine.look.page import style_coverage, write_look
+from data_engine.look.page import write_look
 from data_engine.prompts import PARSE_FIGURE
+from data_engine.sample import Sample
 from tests.data_engine.conftest import make
 from tests.data_engine.imports.test_import import import_from
 
@@ -95,6 +99,35 @@ def test_tokens_are_counted_with_a_tokenizer(cards: Dataset, tmp_path: Path) -> 
 def test_styles_are_counted_and_numbers_are_not(tmp_path: Path) -> None:
     make("chemistry", tmp_path / "molecules", samples=6, size=128)
     dataset = Dataset.open(tmp_path / "molecules")
-    samples = [dataset.read_text(i) for i in range(len(dataset))]
-    found = style_coverage(samples)
-    assert not {"index", "seed", "line"} & set(found)
+    styles, measures = coverage([dataset.read_text(i) for i in range(len(dataset))])
+    assert not {"index", "seed", "line"} & {*styles, *measures}
+
+
+def test_values_in_lists_and_measures_are_counted_by_sample() -> None:
+    def sample(number: int) -> Sample:
+        style: dict[str, Any] = {
+            "parts": ["title", "legend"] if number % 4 else [],
+            "dark": number % 2 == 0,
+            "columns": number % 3,
+            "font_pixels": 10 + number / 7,
+            "units": number * 10,
+            "file": f"{number}.pdf",
+            "quads": [[[0, 1]]],
+            "renderer": "same",
+        }
+        degraded = {"degradation": [{"blur": number / 100, "noise": 0.5}]} if number % 5 == 0 else {}
+        return Sample(f"x-{number}", (), (), (), "", "", "page", style | degraded)
+
+    styles, measures = coverage([sample(number) for number in range(100)])
+    assert styles == {
+        "parts": {"title": 75, "legend": 75, "none": 25},
+        "dark": {"True": 50, "False": 50},
+        "columns": {"0": 34, "1": 33, "2": 33},
+        "degradation": {"blur": 20, "noise": 20, "none": 80},
+    }
+    assert set(measures) == {"font_pixels", "units", "degradation blur"}
+    assert len(measures["degradation blur"]) == 20
+    drawn = lxml_html.fragment_fromstring(shares("parts", styles["parts"], 100))
+    assert drawn.xpath(".//td/text()") == ["legend", "75.0 %", "title", "75.0 %", "none", "25.0 %"]
+    drawn = lxml_html.fragment_fromstring(histogram("degradation blur", measures["degradation blur"]))
+    assert drawn.xpath("./small/text()") == ["least 0, median 0.475, 90 % 0.855, most 0.95"]
