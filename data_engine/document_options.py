@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_engine.errors import ConfigError, in_range, one_of, span
+from data_engine.errors import ConfigError, in_range, one_of, span, weights
 from data_engine.languages import SCRIPTS
 from data_engine.options import width_and_height
 
@@ -28,8 +28,14 @@ class DocumentOptions:
     """[WIDTH,HEIGHT] in pixels, or one number for a square."""
     grounding: float = 0.5
     """Share answered with boxes (prompt: Convert the document to markdown); the others: Free OCR, no boxes."""
-    languages: list[str] = field(default_factory=lambda: list(SCRIPTS))
-    """Languages to draw from: en, zh (needs the Chinese font), de, fr, es, ru, el, he, ar."""
+    languages: Any = field(default_factory=lambda: list(SCRIPTS))
+    """Languages to draw from: en, zh (needs the Chinese font), de, fr, es, ru, el, he, ar; or their weights,
+    {zh: 3, he: 0}, the others being 1."""
+    words_file: str | None = None
+    """UTF-8 file with a word per line, of any language: pages of these words instead of the languages."""
+    fonts: list[str] = field(default_factory=list)
+    """Font files (TTF, OTF) to draw from in languages whose letters they have, instead of ours; what a font cannot
+    write is looked for in the others, then in ours."""
     columns: list[int] = field(default_factory=lambda: [1, 3])
     """[MIN,MAX] columns."""
     blocks: list[int] = field(default_factory=lambda: [4, 40])
@@ -53,7 +59,7 @@ class DocumentOptions:
 
     def __post_init__(self) -> None:
         width, height = width_and_height(self.size)
-        check_scripts(self.languages)
+        self.language_weights()
         span("options.columns", self.columns, 1, 6)
         span("options.blocks", self.blocks, 1, 1000)
         for key in ("grounding", "lists", "tables", "formulas", "figures", "color"):
@@ -66,6 +72,9 @@ class DocumentOptions:
             raise ConfigError(f"options.figure_kinds needs at least one of {', '.join(FIGURE_KINDS)}.")
         if self.font_pixels is not None:
             span("options.font_pixels", self.font_pixels, 5, min(width, height) / 8)
+
+    def language_weights(self) -> dict[str, float]:
+        return weights("options.languages", self.languages, dict.fromkeys(SCRIPTS, 1.0))
 
     @property
     def special_share(self) -> float:
@@ -82,8 +91,11 @@ class TextPageOptions:
     """What length counts: words (split at blanks), or characters (for scripts without blanks)."""
     length: list[int] = field(default_factory=lambda: [200, 400])
     """[MIN,MAX] units on a page; exactly so many are drawn."""
-    languages: list[str] = field(default_factory=lambda: ["en"])
-    """Languages of random words: en, zh (units=characters), de, fr, es, ru, el, he, ar."""
+    languages: Any = field(default_factory=lambda: ["en"])
+    """Languages of random words: en, zh (units=characters), de, fr, es, ru, el, he, ar; or their weights,
+    {de: 0.5}, en being 1 and the others 0."""
+    words_file: str | None = None
+    """UTF-8 file with a word per line, of any language: random words are drawn from it instead of the languages."""
     paper: Any = "a4"
     """a4, a5, letter, legal, or [WIDTH,HEIGHT] in points (1/72 inch)."""
     dpi: float = 96.0
@@ -92,6 +104,9 @@ class TextPageOptions:
     """Side in pixels, or [WIDTH,HEIGHT], instead of paper and dpi; 72 dpi then, so a point is a pixel."""
     family: str = "serif"
     """Font: sans, serif, mono, stix, chinese."""
+    fonts: list[str] = field(default_factory=list)
+    """Font files (TTF, OTF) to draw from instead of family; what one cannot write is looked for in the others, then
+    in family and sans, and a text that none can write is skipped and counted."""
     font_points: list[float] = field(default_factory=lambda: [10.0, 10.0])
     """[MIN,MAX] font size in points."""
     line_spacing: float = 1.3
@@ -108,7 +123,11 @@ class TextPageOptions:
     def __post_init__(self) -> None:
         one_of("options.units", self.units, ("words", "characters"))
         span("options.length", self.length, 1, 1_000_000)
-        check_scripts(self.languages)
+        self.language_weights()
+        if self.text is not None and self.words_file is not None:
+            raise ConfigError(
+                "options.text and options.words_file cannot be given both: which of them shall be drawn?"
+            )
         in_range("options.dpi", self.dpi, 10, 1200)
         one_of("options.family", self.family, DOCUMENT_FAMILIES)
         span("options.font_points", self.font_points, 1, 200)
@@ -124,6 +143,9 @@ class TextPageOptions:
             raise ConfigError(
                 f"options.margin_points={self.margin_points} leaves no room on {width} x {height} pixels."
             )
+
+    def language_weights(self) -> dict[str, float]:
+        return weights("options.languages", self.languages, dict.fromkeys(SCRIPTS, 0.0) | {"en": 1.0})
 
     @property
     def scale(self) -> float:
@@ -180,11 +202,3 @@ class PdfOptions:
 def check_jpeg_quality(quality: int | None) -> None:
     if quality is not None:
         in_range("options.jpeg_quality", quality, 1, 100)
-
-
-def check_scripts(languages: list[str]) -> None:
-    """ConfigError unless there is at least one language, and each can be set."""
-    if not languages:
-        raise ConfigError(f"options.languages needs at least one of {', '.join(SCRIPTS)}.")
-    for language in languages:
-        one_of("options.languages", language, SCRIPTS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from data_engine.words import CHINESE, ENGLISH, Language
@@ -18,6 +20,15 @@ class Script:
     """What a caption of a figure opens with."""
     table: str
     right_to_left: bool = False
+
+    def letters(self) -> str:
+        """All that a font must have to write the language; digits and common marks aside."""
+        return self.all_forms([*self.language.words, self.figure, self.table])
+
+    @staticmethod
+    def all_forms(words: Iterable[str]) -> str:
+        """Words in every spelling that headings and signs give them."""
+        return " ".join(f"{word} {word.upper()} {word.lower()} {word.capitalize()}" for word in words)
 
 
 _ALL = ("sans", "serif", "mono", "stix")
@@ -113,3 +124,20 @@ SCRIPTS = {
     )
 }
 """By language code."""
+
+WORDS = "words"
+"""What the language of words that the user gives is called."""
+RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
+_WITHOUT_BLANKS = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
+"""Thai, Lao, Burmese, Khmer, kana and Chinese characters."""
+
+
+def given_script(words: tuple[str, ...]) -> Script:
+    """The script of words of the user: blanks between them, and their direction, follow the letters of most."""
+    half = len(words) / 2
+    joined = sum(_WITHOUT_BLANKS.search(word) is not None for word in words) > half
+    backwards = sum(RIGHT_TO_LEFT.search(word) is not None for word in words) > half
+    language = Language(WORDS, words, (), (), "" if joined else " ", ",", ".")
+    return Script(language, _ALL, "Figure", "Table", right_to_left=backwards)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from data_engine.document_options import check_jpeg_quality, check_scripts
-from data_engine.errors import ConfigError, in_range, one_of, span
+from data_engine.document_options import check_jpeg_quality
+from data_engine.errors import in_range, span, weights
+from data_engine.languages import SCRIPTS
 from data_engine.options import width_and_height
 
 TEXTURES = ("plain", "gradient", "clouds", "stripes", "bricks", "wood", "shapes")
+
+USUAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "textures": MappingProxyType(dict.fromkeys(TEXTURES, 1.0)),
+        "languages": MappingProxyType(dict.fromkeys(SCRIPTS, 0.0) | {"en": 1.0, "zh": 1.0}),
+        "families": MappingProxyType({"sans": 0.5, "serif": 0.2, "stix": 0.2, "mono": 0.1, "chinese": 1.0}),
+    }
+)
+"""The usual weights of all that is chosen by name."""
 
 
 @dataclass
@@ -23,10 +35,19 @@ class SceneTextOptions:
     photographs: str | None = None
     """Directory of photographs (PNG, JPEG, WebP; searched below, too) to write on; null: textures drawn by us.
     They should show no text of their own: the label could not tell it."""
-    textures: list[str] = field(default_factory=lambda: list(TEXTURES))
-    """Textures to draw from where there are no photographs: plain, gradient, clouds, stripes, bricks, wood, shapes."""
-    languages: list[str] = field(default_factory=lambda: ["en", "zh"])
-    """Languages to draw from: en, zh (needs the Chinese font), de, fr, es, ru, el, he, ar."""
+    textures: Any = None
+    """Weights of plain, gradient, clouds, stripes, bricks, wood, shapes, where there are no photographs; null: all
+    alike."""
+    languages: Any = None
+    """Weights of en, zh (needs the Chinese font), de, fr, es, ru, el, he, ar; null: {en: 1, zh: 1}, the others 0."""
+    words_file: str | None = None
+    """UTF-8 file with a word per line, of any language: signs of these words instead of the languages."""
+    families: Any = None
+    """Weights of the fonts; null: {sans: 0.5, serif: 0.2, stix: 0.2, mono: 0.1, chinese: 1}, of which a language has
+    those that can write it."""
+    fonts: list[str] = field(default_factory=list)
+    """Font files (TTF, OTF) to draw from in languages whose letters they have, instead of ours; what a font cannot
+    write is looked for in the others, then in ours."""
     signs: list[int] = field(default_factory=lambda: [1, 4])
     """[MIN,MAX] signs; one that finds no free place or no contrast is left out of picture and label."""
     lines: list[int] = field(default_factory=lambda: [1, 2])
@@ -56,11 +77,7 @@ class SceneTextOptions:
         width, height = width_and_height(self.size)
         for key in ("grounding", "perspective", "plates", "outlines", "shadows", "blur"):
             in_range(f"options.{key}", getattr(self, key), 0, 1)
-        if not self.textures:
-            raise ConfigError(f"options.textures needs at least one of {', '.join(TEXTURES)}.")
-        for name in self.textures:
-            one_of("options.textures", name, TEXTURES)
-        check_scripts(self.languages)
+        self.weights()
         span("options.signs", self.signs, 1, 50)
         span("options.lines", self.lines, 1, 6)
         span("options.words", self.words, 1, 12)
@@ -69,3 +86,10 @@ class SceneTextOptions:
         check_jpeg_quality(self.jpeg_quality)
         if self.font_pixels is not None:
             span("options.font_pixels", self.font_pixels, 10, min(width, height))
+
+    def weights(self) -> dict[str, dict[str, float]]:
+        """The weight of every choice of the fields in USUAL. ConfigError where what the user gave makes none."""
+        return {
+            key: weights(f"options.{key}", {} if (given := getattr(self, key)) is None else given, usual)
+            for key, usual in USUAL.items()
+        }

@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 
 from data_engine.document_options import DocumentOptions
-from data_engine.fonts import CHINESE_FAMILY, font_file
+from data_engine.fonts import CHINESE_FAMILY
 from data_engine.kinds import KINDS, make_renderer
-from data_engine.languages import SCRIPTS
 from data_engine.markup import Block, grid_box, write_grounded
 from data_engine.options import width_and_height
 from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR
@@ -27,7 +26,8 @@ from data_engine.render.degrade_boxes import moved_box
 from data_engine.render.document_blocks import BlockDrawing, BlockMaker, BlockStyle
 from data_engine.render.graphics import color_surface, file_versions, graphics_versions, gray_surface, skia
 from data_engine.render.jpeg import encode_page
-from data_engine.render.paragraphs import Typesetter, document_font_file
+from data_engine.render.paragraphs import document_font_file
+from data_engine.render.writing import writing
 
 _FAMILY_WEIGHTS = {"sans": 0.35, "serif": 0.3, "stix": 0.3, "mono": 0.05, CHINESE_FAMILY: 1.0}
 _LEAST_CHART = 256  # pixels: smaller charts are rarely legible
@@ -68,11 +68,9 @@ class DocumentRenderer(Renderer):
         self._width, self._height = width_and_height(options.size)
         longer = max(self._width, self._height)
         self._font_pixels = options.font_pixels or (max(8.0, 0.0115 * longer), max(9.0, 0.017 * longer))
-        families = {family for language in options.languages for family in SCRIPTS[language].families}
-        self._families = tuple(sorted(families))
-        if CHINESE_FAMILY in families:
-            font_file(CHINESE_FAMILY, False)  # refuses at once when it was not fetched
-        self._typesetter = Typesetter((*self._families, *(() if "stix" in families else ("stix",))))
+        self._writing = writing(
+            options.language_weights(), _FAMILY_WEIGHTS, options.fonts, options.words_file, more=("stix",)
+        )
         self._figures = self._figure_renderers()
 
     def _figure_renderers(self) -> dict[str, Renderer]:
@@ -88,11 +86,8 @@ class DocumentRenderer(Renderer):
         }
 
     def versions(self) -> dict[str, str]:
-        files = {document_font_file(family, bold) for family in self._families for bold in (False, True)}
-        stix = document_font_file("stix", False)
-        versions = graphics_versions() | file_versions(
-            {*files, stix, stix.with_name("STIXGeneralItalic.ttf")}
-        )
+        italic = document_font_file("stix", False).with_name("STIXGeneralItalic.ttf")
+        versions = graphics_versions() | file_versions([italic]) | dict(self._writing.versions)
         for renderer in self._figures.values():
             versions |= renderer.versions()
         return versions
@@ -133,8 +128,8 @@ class DocumentRenderer(Renderer):
 
     def _style(self, stream: Stream) -> PageStyle:
         options = self._options
-        script = SCRIPTS[stream.choice(options.languages)]
-        family = stream.weighted({name: _FAMILY_WEIGHTS[name] for name in script.families})
+        language = self._writing.language(stream)
+        script, family = self._writing.scripts[language], self._writing.family(stream, language)
         pixels = float(round(stream.uniform(*self._font_pixels)))  # whole: skia keeps glyphs of few sizes
         colored = stream.chance(options.color)
         ink, light = stream.integer(0, 55), stream.integer(236, 255)
@@ -170,7 +165,7 @@ class DocumentRenderer(Renderer):
     def _layout(self, draws: Draws, style: PageStyle) -> list[Placed]:
         """Blocks in reading order, columns filled one after the other until the page or the blocks end."""
         stream = draws.stream("content")
-        maker = BlockMaker(self._typesetter, style.blocks, stream)
+        maker = BlockMaker(self._writing.typesetter, style.blocks, stream)
         placed: list[Placed] = []
         top, bottom = style.margin, self._height - style.margin
         room = self._width - 2 * style.margin

@@ -1,6 +1,7 @@
 """Paragraphs set by skia's text layout: line breaking of every script, justification, Arabic letters joined.
 
-The fonts are those of `data_engine.fonts`, registered by name; nothing of the machine's fonts is looked at.
+The fonts are those of `data_engine.fonts`, registered by name, and files of the user, registered by path; nothing of
+the machine's fonts is looked at.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _ONE_LINE = 1e5  # pixels: more than any line has
 
 @functools.cache
 def document_font_file(family: str, bold: bool) -> Path:
-    """The file of a family, "stix" (matplotlib's STIXGeneral) among them."""
+    """The file of a family, "stix" (matplotlib's STIXGeneral) among them; what is no family of ours is a path."""
+    if family not in known_families():
+        return Path(family)
     if family == "stix":
         return latin_font_file("sans", False).with_name("STIXGeneralBol.ttf" if bold else "STIXGeneral.ttf")
     return font_file(family, bold)
@@ -35,13 +38,20 @@ def document_font_file(family: str, bold: bool) -> Path:
 class Typesetter:
     """Sets paragraphs with a fixed set of font families. Made once per process; it holds skia's caches."""
 
-    def __init__(self, families: tuple[str, ...]) -> None:
+    def __init__(
+        self, families: tuple[str, ...], files: tuple[str, ...] = (), last: tuple[str, ...] = ()
+    ) -> None:
+        """`files` are fonts of the user; what a font cannot write is looked for in them and in the `last` families."""
         provider = _layout.TypefaceFontProvider()
         for family in families:
             for bold in (False, True):
                 provider.registerTypeface(
                     typeface(document_font_file(family, bold)), _registered(family, bold)
                 )
+        for file in files:
+            provider.registerTypeface(typeface(Path(file)), file)
+        self._known = frozenset(families)
+        self._behind = {bold: [*files, *(_registered(name, bold) for name in last)] for bold in (False, True)}
         self._fonts = _layout.FontCollection()
         self._fonts.setDefaultFontManager(provider)
         self._provider = provider
@@ -66,7 +76,10 @@ class Typesetter:
         `right_to_left`, "left" is taken for "right".
         """
         style = _layout.TextStyle()
-        style.setFontFamilies([_registered(family, bold)])
+        first = (
+            _registered(family, bold) if family in self._known else family
+        )  # a file is one face, never bold
+        style.setFontFamilies([first, *self._behind[bold]])
         style.setFontSize(pixels)
         style.setHeight(line_height)
         style.setHeightOverride(True)
@@ -89,10 +102,13 @@ def _registered(family: str, bold: bool) -> str:
     return f"{family}-bold" if bold else family
 
 
-def undrawable(text: str, family: str) -> list[str]:
-    """The characters of `text` that a family has no shape for, blanks and line breaks aside."""
-    visible = "".join(character for character in set(text) if not character.isspace())
-    return missing_characters(document_font_file(family, False), visible)
+def undrawable(text: str, *families: str) -> list[str]:
+    """The characters of `text` that none of the families has a shape for; blanks and what joins letters aside."""
+    missing = "".join(character for character in set(text) if not character.isspace())
+    missing = missing.replace("\u200c", "").replace("\u200d", "")
+    for family in families:
+        missing = "".join(missing_characters(document_font_file(family, False), missing))
+    return sorted(missing)
 
 
 def ink_heights(text: str, family: str, bold: bool) -> tuple[float, float]:

@@ -16,17 +16,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_engine.fonts import CHINESE_FAMILY, font_file
 from data_engine.foreign import UnusableError
-from data_engine.languages import SCRIPTS
+from data_engine.languages import WORDS
 from data_engine.markup import GRID, Block, grid_box, write_references
 from data_engine.options import width_and_height
 from data_engine.prompts import FREE_OCR, IMAGE_OCR_WITH_BOXES
 from data_engine.random_stream import Draws, Stream, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
-from data_engine.render.graphics import color_surface, file_versions, graphics_versions, skia, versions_of
+from data_engine.render.graphics import color_surface, graphics_versions, skia, versions_of
 from data_engine.render.jpeg import encode_page
-from data_engine.render.paragraphs import Typesetter, document_font_file
 from data_engine.render.scene_text_paint import (
     PaintedLine,
     PlacedSign,
@@ -48,6 +46,7 @@ from data_engine.render.scene_text_planes import (
 )
 from data_engine.render.scene_text_signs import Sign, make_sign
 from data_engine.render.textures import texture
+from data_engine.render.writing import writing
 from data_engine.scene_text_options import SceneTextOptions
 from data_engine.sources.photographs import Photographs
 
@@ -55,9 +54,9 @@ NO_SIGN = "no legible text fits on the picture"
 _LEAST_FONT = 9.0
 """Pixels in the picture, where perspective makes the letters smallest: below that they cannot be told apart."""
 _LEAST_DENSE_FONT = 11.0
-_DENSE = {"zh": 2.0, "ar": 4.0}
-"""Scripts with more strokes in a letter, and how many font sizes a word of theirs is wide."""
 _WORD = 4.5  # font sizes: how wide a word of the others is
+_DENSE = {"zh": 2.0, "ar": 4.0, WORDS: _WORD}
+"""Scripts with more strokes in a letter, and how many font sizes a word of theirs is wide. Those of the user may be."""
 _PLACES = 8  # tried for one sign
 _TRIES = (2, 4)  # signs drawn for each that is wanted, and beyond that
 _LARGEST = 0.94  # of the picture's sides
@@ -90,17 +89,13 @@ class SceneTextRenderer(Renderer):
         self._width, self._height = width_and_height(options.size)
         side = min(self._width, self._height)
         self._font_pixels = options.font_pixels or (max(14.0, 0.045 * side), max(18.0, 0.12 * side))
-        self._families = tuple(
-            sorted({f for language in options.languages for f in SCRIPTS[language].families})
-        )
-        if CHINESE_FAMILY in self._families:
-            font_file(CHINESE_FAMILY, False)  # refuses at once when it was not fetched
-        self._typesetter = Typesetter(self._families)
+        given = options.weights()
+        self._textures = given["textures"]
+        self._writing = writing(given["languages"], given["families"], options.fonts, options.words_file)
         self._photographs = Photographs(options.photographs) if options.photographs is not None else None
 
     def versions(self) -> dict[str, str]:
-        files = {document_font_file(family, bold) for family in self._families for bold in (False, True)}
-        versions = graphics_versions() | file_versions(files)
+        versions = graphics_versions() | dict(self._writing.versions)
         if self._photographs:
             versions |= versions_of("pillow") | {"photographs": self._photographs.digest()[:32]}
         return versions
@@ -108,7 +103,7 @@ class SceneTextRenderer(Renderer):
     def render(self, draws: Draws) -> Rendered:
         options = self._options
         ground, told = self._ground(draws)
-        language = draws.stream("language").choice(options.languages)
+        language = self._writing.language(draws.stream("language"))
         scene = self.scene(draws, ground, language)
         grounded = draws.stream("prompt").chance(options.grounding)
         texts = [line.text for lines in scene.lines for line in lines]
@@ -131,7 +126,7 @@ class SceneTextRenderer(Renderer):
         """RGB [H, W, 3] to write on, and what it is."""
         stream = draws.stream("ground")
         if self._photographs is None:
-            family = stream.choice(self._options.textures)
+            family = stream.weighted(self._textures)
             return texture(family, stream, self._width, self._height), {"ground": family}
         count = len(self._photographs)
         turn, place = divmod(draws.index, count)  # every photograph once before any comes again
@@ -156,7 +151,7 @@ class SceneTextRenderer(Renderer):
         painted: list[PaintedSign] = []
         for number in range(_TRIES[0] * wanted + _TRIES[1]):
             stream = draws.stream(f"sign/{number}")
-            own = stream.choice(options.languages) if stream.chance(_OTHER_LANGUAGE) else language
+            own = self._writing.language(stream) if stream.chance(_OTHER_LANGUAGE) else language
             found = self._sign(stream, own, gray, painted, pixels, surface.getCanvas())
             if found is not None:
                 painted.append(found)
@@ -166,7 +161,9 @@ class SceneTextRenderer(Renderer):
             raise NoSampleError(
                 NO_SIGN, f"sample {draws.index}: make options.size larger or options.font_pixels smaller"
             )
-        order = in_reading_order([placed.quad for placed, _ in painted], SCRIPTS[language].right_to_left)
+        order = in_reading_order(
+            [placed.quad for placed, _ in painted], self._writing.scripts[language].right_to_left
+        )
         return Scene(
             pixels,
             tuple(painted[number][0] for number in order),
@@ -187,12 +184,14 @@ class SceneTextRenderer(Renderer):
         The upright box of every line holds nothing of any other one: boxes are what the label tells.
         """
         options = self._options
+        written = self._writing
         least_font = _LEAST_DENSE_FONT if language in _DENSE else _LEAST_FONT
         size = float(round(stream.uniform(*self._font_pixels)))
         fitting = max(1, int(_LARGEST * self._width / (least_font * _DENSE.get(language, _WORD))))
         words = (min(fitting, options.words[0]), min(fitting, options.words[1]))
         lines = (options.lines[0], options.lines[1])
-        sign = make_sign(stream, self._typesetter, SCRIPTS[language], size, lines, words)
+        family = written.family(stream, language)
+        sign = make_sign(stream, written.typesetter, written.scripts[language], family, size, lines, words)
         matrix = self._place(stream, sign, least_font, gray, taken)
         if matrix is None:
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data_engine.fonts import CHINESE_FAMILY
 from data_engine.languages import Script
 from data_engine.random_stream import Stream
 from data_engine.render.graphics import skia
@@ -14,7 +13,6 @@ from data_engine.render.scene_text_planes import Box
 from data_engine.words import heading
 
 _WHITE = 0xFFFFFFFF
-_FAMILY_WEIGHTS = {"sans": 0.5, "serif": 0.2, "stix": 0.2, "mono": 0.1, CHINESE_FAMILY: 1.0}
 _LINE_HEIGHT = 1.3  # font sizes: accents and descenders of two lines never meet
 _LINE_GAP = 0.15  # font sizes
 _PADDING = 0.45  # font sizes: holds outline and shadow, and is what a plate shows around its text
@@ -70,12 +68,12 @@ def make_sign(
     stream: Stream,
     typesetter: Typesetter,
     script: Script,
+    family: str,
     pixels: float,
     lines: tuple[int, int],
     words: tuple[int, int],
 ) -> Sign:
-    """A random sign in one script; `pixels` is the size of its largest line, the spans are [least, most]."""
-    family = stream.weighted({name: _FAMILY_WEIGHTS[name] for name in script.families})
+    """A random sign in one script and family; `pixels` is the size of its largest line, spans are [least, most]."""
     bold = stream.chance(0.5)
     spelled = stream.choice(_SPELLINGS)
     texts = [

@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from data_engine.document_options import TextPageOptions
-from data_engine.languages import SCRIPTS, Script
+from data_engine.languages import RIGHT_TO_LEFT, SCRIPTS, WORDS, Script
 from data_engine.prompts import FREE_OCR
 from data_engine.random_stream import Draws, Stream, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from data_engine.render.graphics import file_versions, graphics_versions, gray_surface, skia
 from data_engine.render.jpeg import encode_page
 from data_engine.render.paragraphs import Typesetter, document_font_file, undrawable
+from data_engine.render.user_fonts import font_hashes, font_paths
+from data_engine.render.writing import LAST_FAMILY, words_of_user
 from data_engine.sources.texts import Texts
 from data_engine.words import sentence
 
 _SMALLEST_FONT = 4.0  # pixels: below that no letter can be told from another
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -32,13 +33,23 @@ class TextPageRenderer(Renderer):
     def __init__(self, options: TextPageOptions) -> None:
         self._options = options
         self._width, self._height = options.pixels
-        self._typesetter = Typesetter((options.family,))
+        self._fonts = font_paths(options.fonts)
+        last = tuple(dict.fromkeys((options.family, LAST_FAMILY))) if self._fonts else ()
+        self._families = last or (options.family,)
+        self._typesetter = Typesetter(self._families, self._fonts, last)
         self._texts = Texts(Path(options.text)) if options.text is not None else None
+        self._languages = {code: weight for code, weight in options.language_weights().items() if weight}
+        self._scripts = SCRIPTS
+        if options.words_file is not None:
+            self._languages = {WORDS: 1.0}
+            self._scripts = {WORDS: words_of_user(options.words_file, (*self._fonts, *self._families))}
 
     def versions(self) -> dict[str, str]:
-        fonts = file_versions({document_font_file(self._options.family, bold) for bold in (False, True)})
+        files = {document_font_file(family, bold) for family in self._families for bold in (False, True)}
+        if self._options.words_file is not None:
+            files.add(Path(self._options.words_file))
         text = {"text": self._texts.sha256[:16]} if self._texts else {}
-        return graphics_versions() | fonts | text
+        return graphics_versions() | file_versions(files) | font_hashes(self._fonts) | text
 
     def render(self, draws: Draws) -> Rendered:
         options = self._options
@@ -48,13 +59,16 @@ class TextPageRenderer(Renderer):
             paragraphs, place = self._excerpt(self._texts, draws, stream, count)
         else:
             paragraphs, place = self._random(stream, count), f"sample {draws.index}"
-        missing = undrawable("".join(paragraphs), options.family)
+        missing = undrawable("".join(paragraphs), *self._fonts, *self._families)
         if missing:
-            raise NoSampleError(
-                f"characters that the font {options.family} cannot draw", f"{place}: {missing[0]!r}"
-            )
-        points = draws.stream("style").uniform(*options.font_points)
-        pixels, drawn = self._draw(paragraphs, points * options.scale, f"{count} {options.units} of {place}")
+            unable = "none of the fonts can" if self._fonts else f"the font {options.family} cannot"
+            raise NoSampleError(f"characters that {unable} draw", f"{place}: {missing[0]!r}")
+        style = draws.stream("style")
+        points = style.uniform(*options.font_points)
+        family = style.choice(self._fonts) if self._fonts else options.family
+        pixels, drawn = self._draw(
+            paragraphs, family, points * options.scale, f"{count} {options.units} of {place}"
+        )
         details = {"units": count, "font_pixels": round(drawn, 3), "place": place}
         picture = encode_page(pixels, options.jpeg_quality)
         return Rendered((picture,), FREE_OCR, "\n\n".join(paragraphs), "text_page", details)
@@ -71,7 +85,7 @@ class TextPageRenderer(Renderer):
 
     def _random(self, stream: Stream, count: int) -> list[str]:
         """Paragraphs of random sentences with exactly `count` units."""
-        script = SCRIPTS[stream.choice(self._options.languages)]
+        script = self._scripts[stream.weighted(self._languages)]
         text, units = "", self._options.units
         while len(_units(text, units)) < count:
             text += ("\n\n" if text else "") + self._paragraph(script, stream)
@@ -82,13 +96,13 @@ class TextPageRenderer(Renderer):
         sentences = [sentence(language, stream, stream.integer(6, 16)) for _ in range(stream.integer(3, 8))]
         return language.separator.join(sentences)
 
-    def _draw(self, paragraphs: list[str], pixels: float, what: str) -> tuple[np.ndarray, float]:
+    def _draw(self, paragraphs: list[str], family: str, pixels: float, what: str) -> tuple[np.ndarray, float]:
         """The page, and the font size that it was drawn with."""
         options = self._options
         across, down = (margin * options.scale for margin in options.margin_points)
         width, height = self._width - 2 * across, self._height - 2 * down
         while True:
-            laid_out = [self._set(paragraph, pixels, width) for paragraph in paragraphs]
+            laid_out = [self._set(paragraph, family, pixels, width) for paragraph in paragraphs]
             gap = 0.5 * options.line_spacing * pixels
             needed = sum(paragraph.Height for paragraph in laid_out) + gap * (len(laid_out) - 1)
             fits = needed <= height and all(paragraph.MinIntrinsicWidth <= width for paragraph in laid_out)
@@ -108,17 +122,17 @@ class TextPageRenderer(Renderer):
             y += paragraph.Height + gap
         return picture, pixels
 
-    def _set(self, text: str, pixels: float, width: float) -> skia.textlayout.Paragraph:
+    def _set(self, text: str, family: str, pixels: float, width: float) -> skia.textlayout.Paragraph:
         options = self._options
         first = _LETTER.search(text)
         return self._typesetter.paragraph(
             text,
-            options.family,
+            family,
             pixels,
             width,
             alignment=options.alignment,
             line_height=options.line_spacing,
-            right_to_left=first is not None and _RIGHT_TO_LEFT.match(first[0]) is not None,
+            right_to_left=first is not None and RIGHT_TO_LEFT.match(first[0]) is not None,
         )
 
 

@@ -1,4 +1,4 @@
-"""Names and short texts of the user, a line each: what the categories, series and titles of charts are made of."""
+"""Names, words and short texts of the user, a line each: what charts and pages are made of."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ LONGEST_NAME = 24
 """In characters: longer ones leave a chart no room."""
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """The different names of a file of up to LONGEST_NAME characters, in their order.
+def read_names(path: Path, key: str = "options.names_file", longest: int = LONGEST_NAME) -> tuple[str, ...]:
+    """The different names of a file of up to `longest` characters, in their order; `key` is what it was given as.
 
     Raises:
         ConfigError: the file cannot be read, or is no UTF-8.
@@ -19,8 +19,8 @@ def read_names(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except OSError as error:
-        raise ConfigError(f"options.names_file={path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{key}={path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"options.names_file={path} is no UTF-8 (byte {error.start}).") from error
+        raise ConfigError(f"{key}={path} is no UTF-8 (byte {error.start}).") from error
     names = dict.fromkeys(" ".join(line.split()) for line in lines)
-    return tuple(name for name in names if 0 < len(name) <= LONGEST_NAME)
+    return tuple(name for name in names if 0 < len(name) <= longest)
