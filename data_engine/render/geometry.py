@@ -10,34 +10,37 @@ import math
 
 import numpy as np
 
-from data_engine.fonts import LATIN_FAMILIES, font_file
+from data_engine.fonts import font_file
 from data_engine.geometry_options import GeometryOptions
 from data_engine.prompts import PARSE_FIGURE
 from data_engine.random_stream import Draws
 from data_engine.render.base import Rendered, Renderer
-from data_engine.render.geometry_figure import WINDOW, Figure, Point, random_figure
+from data_engine.render.geometry_figure import WINDOW, Figure, random_figure
+from data_engine.render.geometry_letters import LetterWriter, Quad, places_beside
+from data_engine.render.geometry_plane import Point
 from data_engine.render.graphics import font, font_versions, graphics_versions, gray_surface, skia
 from data_engine.render.png import encode
 
 RULER = 4.0
-Quad = tuple[tuple[float, float], ...]
 _LEAST_LETTER = 10.0  # pixels
-_LETTER_SHARES = (0.03, 0.042)  # of the image
-_FAMILIES = tuple(family for family in LATIN_FAMILIES if family != "mono")
+_LEAST_DASH = 3.0  # pixels
 
 
 class GeometryRenderer(Renderer):
     def __init__(self, options: GeometryOptions) -> None:
         self._options = options
+        self._weights = options.weights()
         self._unit = options.size / WINDOW
         # A letter stands outside of its point: its room belongs to the figure.
-        self._room = 1.35 * max(_LEAST_LETTER, options.size * _LETTER_SHARES[1]) / self._unit
+        self._room = 1.35 * max(_LEAST_LETTER, options.size * options.letter_sizes[1]) / self._unit
 
     def versions(self) -> dict[str, str]:
-        return graphics_versions() | font_versions(_FAMILIES)
+        return graphics_versions() | font_versions(
+            tuple(family for family, weight in self._weights["families"].items() if weight)
+        )
 
     def render(self, draws: Draws) -> Rendered:
-        figure = random_figure(draws, self._options, WINDOW - 2 * self._room)
+        figure = random_figure(draws, self._options, WINDOW - 2 * self._room, self._weights)
         picture, letters = self._draw(figure, draws)
         return Rendered(
             (encode(picture),),
@@ -53,10 +56,11 @@ class GeometryRenderer(Renderer):
         """The picture, and the corners of every letter in it."""
         options, style = self._options, draws.stream("style")
         size = options.size
-        ink, paper = style.integer(0, 50), style.integer(235, 255)
-        letter_pixels = round(max(_LEAST_LETTER, size * style.uniform(*_LETTER_SHARES)), 1)
-        letter = font(font_file(style.choice(_FAMILIES), False), letter_pixels)
-        line_pixels = max(1.0, size * style.uniform(0.0018, 0.0055))
+        ink, paper = style.integer(*options.ink), style.integer(*options.paper)
+        letter_pixels = round(max(_LEAST_LETTER, size * style.uniform(*options.letter_sizes)), 1)
+        letter = font(font_file(style.weighted(self._weights["families"]), False), letter_pixels)
+        line_pixels = max(1.0, size * style.uniform(*options.line_widths))
+        dash = max(_LEAST_DASH, size * style.uniform(*options.dashes))
         left, bottom, right, top = figure.box()
         free_x = max(0.0, WINDOW - (right - left) - 2 * self._room) / 2
         free_y = max(0.0, WINDOW - (top - bottom) - 2 * self._room) / 2
@@ -76,7 +80,6 @@ class GeometryRenderer(Renderer):
         line = skia.Paint(
             AntiAlias=True, Color=color, Style=skia.Paint.kStroke_Style, StrokeWidth=line_pixels
         )
-        dash = max(3.0, 0.013 * size)
         dashed = skia.Paint(line)
         dashed.setPathEffect(skia.DashPathEffect.Make([dash, 0.7 * dash], 0))
         for segment in figure.segments:
@@ -85,18 +88,14 @@ class GeometryRenderer(Renderer):
         fill = skia.Paint(AntiAlias=True, Color=color)
         for circle in figure.circles:
             canvas.drawCircle(*pixel(circle.center), circle.radius * self._unit, line)
-            canvas.drawCircle(*pixel(circle.center), max(1.5, 1.2 * line_pixels), fill)
-        named = dict(figure.points) if figure.lettered else {}
-        for circle in figure.circles:
-            named = {name: point for name, point in named.items() if point != circle.center}
-            named["O"] = circle.center
-        letters: list[Quad] = []
-        for name, point in named.items():
-            x, y = pixel(point)
-            angle = _free_direction(figure, point)
-            away = 0.8 * letter_pixels + line_pixels
-            place = x + away * math.cos(angle), y - away * math.sin(angle)
-            letters.append(_draw_centred(canvas, name, place, letter, fill))
+            if circle.dotted:
+                canvas.drawCircle(*pixel(circle.center), max(1.5, 1.2 * line_pixels), fill)
+        writer = LetterWriter(picture, canvas, paper, letter, fill)
+        away = (0.8 * letter_pixels + line_pixels) / self._unit
+        letters = [
+            writer.write(name, map(pixel, places_beside(figure, point, away)))
+            for name, point in figure.letters().items()
+        ]
         return picture, letters
 
 
@@ -104,27 +103,24 @@ def label_of(figure: Figure) -> str:
     """The dictionary of a figure as text: lines through their ruler points, line types, named points, circles.
 
     Lines run from left to right (upward when upright) and are listed by where they start: what the picture
-    shows decides the text, not how the figure was made.
+    shows decides the text, not how the figure was made. The format names every centre: O, too, where none is drawn.
     """
     lines = []
     for segment in figure.segments:
         ends = sorted((figure.points[segment.start], figure.points[segment.end]))
         lines.append((ends[0], ends[1], "--" if segment.dashed else "-"))
     lines.sort()
-    centers = [circle.center for circle in figure.circles]
     named = sorted(figure.points.items()) if figure.lettered else []
     label: dict[str, dict[str, list]] = {
         "Line": {
             "line": [" -- ".join(_point(point) for point in ruler_points(a, b)) for a, b, _ in lines],
             "line_type": [kind for _, _, kind in lines],
-            "line_endpoint": [
-                f"{'O' if point in centers else name}: {_point(point)}" for name, point in named
-            ],
+            "line_endpoint": [f"{name}: {_point(point)}" for name, point in named],
         }
     }
     if figure.circles:
         label["Circle"] = {
-            "circle_center": [f"O: {_point(center)}" for center in centers],
+            "circle_center": [f"{circle.name or 'O'}: {_point(circle.center)}" for circle in figure.circles],
             "radius": [circle.radius for circle in figure.circles],
         }
     return str(label)
@@ -146,42 +142,3 @@ def ruler_points(start: Point, end: Point) -> list[Point]:
 
 def _point(point: Point) -> str:
     return f"({point[0]:g}, {point[1]:g})"
-
-
-def _free_direction(figure: Figure, point: Point) -> float:
-    """The middle of the widest angle at `point` that no line and no circle goes through, in radians."""
-    busy: list[float] = []
-    for segment in figure.segments:
-        start, end = figure.points[segment.start], figure.points[segment.end]
-        length = math.dist(start, end)
-        cross = (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
-        along = (end[0] - start[0]) * (point[0] - start[0]) + (end[1] - start[1]) * (point[1] - start[1])
-        if abs(cross) / length > 0.05 or not -0.05 < along / length < length + 0.05:
-            continue
-        others = [other for other in (start, end) if math.dist(point, other) > 0.1]
-        busy += [math.atan2(other[1] - point[1], other[0] - point[0]) for other in others]
-    for circle in figure.circles:
-        distance = math.dist(point, circle.center)
-        if abs(distance - circle.radius) < 0.05:
-            outward = math.atan2(point[1] - circle.center[1], point[0] - circle.center[0])
-            # The circle leaves along its tangent and bends inward; a little inward of it is taken as busy.
-            busy += [outward + 1.75, outward - 1.75, outward + math.pi / 2, outward - math.pi / 2]
-    if not busy:
-        return math.pi / 4
-    busy = sorted(angle % (2 * math.pi) for angle in busy)
-    gaps = [
-        (after - before, before)
-        for before, after in zip(busy, [*busy[1:], busy[0] + 2 * math.pi], strict=True)
-    ]
-    widest, start_angle = max(gaps)
-    return start_angle + widest / 2
-
-
-def _draw_centred(canvas: skia.Canvas, text: str, place: Point, face: skia.Font, paint: skia.Paint) -> Quad:
-    """Draw a letter with its ink around a place in pixels; the corners of its box, a pixel wider on all sides."""
-    ink = skia.Rect()
-    face.measureText(text, skia.TextEncoding.kUTF8, ink)
-    x, y = place
-    canvas.drawString(text, x - ink.centerX(), y - ink.centerY(), face, paint)
-    across, down = ink.width() / 2 + 1, ink.height() / 2 + 1
-    return (x - across, y - down), (x + across, y - down), (x + across, y + down), (x - across, y + down)

@@ -1,4 +1,4 @@
-"""Random plane figures: a shape with straight sides or a circle, with lines and points added to it.
+"""Random plane figures: a shape or a circle, what is added to it, and the letters of its points.
 
 Coordinates are in the label's frame: the figure's box is centred on (0, 0), its longer side is 12 to 17 units
 of a window that is 20 units wide, two decimals. What is drawn is drawn from these rounded numbers.
@@ -7,15 +7,22 @@ of a window that is 20 units wide, two decimals. What is drawn is drawn from the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from data_engine.geometry_options import GeometryOptions
 from data_engine.random_stream import Draws, Stream
+from data_engine.render.geometry_additions import add_something
+from data_engine.render.geometry_plane import Point, crossing
+from data_engine.render.geometry_shapes import add_circle, add_second_circle, add_shape
+from data_engine.render.geometry_sketch import Line, Sketch
 
-Point = tuple[float, float]
 WINDOW = 20.0  # units across the image
+_CENTER = "O"
 _LETTERS = "ABCDEFGHIJKLMNPQRSTUVWXYZ"  # without O, the centre of a circle
 _NEAREST_POINTS = 1.1  # units; closer ones would run together
+_NEAREST_LINE = 0.35  # units; a point that is nearer to a line has to lie on it
+_ON_LINE = 0.03  # units: what rounding to two decimals moves a point off its line, and more
 _FLATTEST = math.radians(14)  # the least angle between two lines that meet
 
 
@@ -30,10 +37,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Circle:
-    """A circle around "O"."""
+    """A circle; its centre may have a letter, and a dot."""
 
     center: Point
     radius: float
+    name: str | None = None
+    dotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,244 +63,152 @@ class Figure:
             ys += [circle.center[1] - circle.radius, circle.center[1] + circle.radius]
         return min(xs), min(ys), max(xs), max(ys)
 
+    def letters(self) -> dict[str, Point]:
+        """Every letter that is drawn, and the point that it stands at."""
+        if not self.lettered:
+            return {}
+        return self.points | {circle.name: circle.center for circle in self.circles if circle.name}
 
-def random_figure(draws: Draws, options: GeometryOptions, room: float = WINDOW) -> Figure:
+
+Weights = Mapping[str, Mapping[str, float]]
+
+
+def random_figure(
+    draws: Draws, options: GeometryOptions, room: float = WINDOW, weights: Weights | None = None
+) -> Figure:
     """A figure in which all points can be told apart, at most `room` units across.
 
-    Attempts that fail draw from streams of their own.
+    `weights` are those of the options, for who asks for many figures. Attempts that fail draw from streams of their
+    own.
     """
+    weights = weights or options.weights()
     attempt = 0
     while True:
-        figure = _attempt(draws.stream(f"content/{attempt}"), options, room)
+        figure = _attempt(draws.stream(f"content/{attempt}"), options, weights, room)
         if figure is not None:
             return figure
         attempt += 1
 
 
-def _attempt(stream: Stream, options: GeometryOptions, room: float) -> Figure | None:
-    shape = stream.choice(options.shapes)
-    sketch = _Sketch()
-    if shape == "circle":
-        _circle_with_lines(sketch, stream)
-    else:
-        corners = [sketch.add_point(corner) for corner in _corners(shape, stream)]
-        for number, corner in enumerate(corners):
-            sketch.add_line(corner, corners[(number + 1) % len(corners)])
-        if stream.chance(options.circles):
-            _add_circle(sketch, corners, shape, stream)
-        for _ in range(stream.integer(*options.extra_lines)):
-            _add_line(sketch, corners, stream)
-    return sketch.finished(stream, options, room)
+def _attempt(stream: Stream, options: GeometryOptions, weights: Weights, room: float) -> Figure | None:
+    sketch = Sketch()
+    add_shape(sketch, stream.weighted(weights["shapes"]), options.deleted, stream)
+    if not sketch.circles and sketch.is_closed() and stream.chance(options.circles):
+        add_circle(sketch, stream)
+    for _ in range(stream.integer(*options.extra_lines)):
+        add_something(sketch, weights["additions"], stream)
+    if sketch.circles and stream.chance(options.more_circles):
+        add_second_circle(sketch, stream)
+    return _finished(sketch, stream, options, room)
 
 
-class _Sketch:
-    """A figure while it grows, in coordinates of its own."""
+def _finished(sketch: Sketch, stream: Stream, options: GeometryOptions, room: float) -> Figure | None:
+    """Turned, scaled, centred, rounded and lettered; None when something cannot be told apart."""
+    if len(sketch.points) + len(sketch.circles) > len(_LETTERS):
+        return None
+    angle = stream.uniform(0, 2 * math.pi) if stream.chance(0.5) else math.pi / 2 * stream.integer(0, 3)
+    mirror = -1.0 if stream.chance(0.5) else 1.0
+    cosine, sine = math.cos(angle), math.sin(angle)
 
-    def __init__(self) -> None:
-        self.points: list[Point] = []
-        self.lines: list[tuple[int, int]] = []
-        self.circles: list[tuple[Point, float]] = []
+    def turned(point: Point) -> Point:
+        x, y = point[0] * mirror, point[1]
+        return x * cosine - y * sine, x * sine + y * cosine
 
-    def add_point(self, point: Point) -> int:
-        """The number of the point; one that is there already is used again."""
-        for number, other in enumerate(self.points):
-            if math.dist(point, other) < 1e-6:
-                return number
-        self.points.append(point)
-        return len(self.points) - 1
+    points = [turned(point) for point in sketch.points]
+    circles = [(turned(center), radius) for center, radius in sketch.circles]
+    xs = [x for x, _ in points] + [c[0] + side * r for c, r in circles for side in (-1, 1)]
+    ys = [y for _, y in points] + [c[1] + side * r for c, r in circles for side in (-1, 1)]
+    longest = min(stream.uniform(12, 17), room)
+    scale = longest / max(max(xs) - min(xs), max(ys) - min(ys))
+    middle = ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
 
-    def add_line(self, start: int, end: int) -> None:
-        self.lines.append((start, end))
-
-    def finished(self, stream: Stream, options: GeometryOptions, room: float) -> Figure | None:
-        """Turned, scaled, centred, rounded and lettered; None when something cannot be told apart."""
-        angle = stream.uniform(0, 2 * math.pi) if stream.chance(0.5) else math.pi / 2 * stream.integer(0, 3)
-        mirror = -1.0 if stream.chance(0.5) else 1.0
-        cosine, sine = math.cos(angle), math.sin(angle)
-
-        def turned(point: Point) -> Point:
-            x, y = point[0] * mirror, point[1]
-            return x * cosine - y * sine, x * sine + y * cosine
-
-        points = [turned(point) for point in self.points]
-        circles = [(turned(center), radius) for center, radius in self.circles]
-        xs = [x for x, _ in points] + [c[0] + side * r for c, r in circles for side in (-1, 1)]
-        ys = [y for _, y in points] + [c[1] + side * r for c, r in circles for side in (-1, 1)]
-        longest = min(stream.uniform(12, 17), room)
-        scale = longest / max(max(xs) - min(xs), max(ys) - min(ys))
-        middle = ((min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2)
-
-        def placed(point: Point) -> Point:
-            # "+ 0.0" turns -0.0 into 0.0, which has another text
-            return (
-                round((point[0] - middle[0]) * scale, 2) + 0.0,
-                round((point[1] - middle[1]) * scale, 2) + 0.0,
-            )
-
-        final = [placed(point) for point in points]
-        rings = tuple(Circle(placed(center), round(radius * scale, 2)) for center, radius in circles)
-        if not _can_be_told_apart(final, self.lines, rings):
-            return None
-        names = stream.sample(_LETTERS, len(final))
-        segments = tuple(
-            Segment(names[start], names[end], stream.chance(options.dashed)) for start, end in self.lines
+    def placed(point: Point) -> Point:
+        # "+ 0.0" turns -0.0 into 0.0, which has another text
+        return (
+            round((point[0] - middle[0]) * scale, 2) + 0.0,
+            round((point[1] - middle[1]) * scale, 2) + 0.0,
         )
-        lettered = stream.chance(options.letters)
-        return Figure(dict(zip(names, final, strict=True)), segments, rings, lettered)
+
+    final = [placed(point) for point in points]
+    rings = [Circle(placed(center), round(radius * scale, 2)) for center, radius in circles]
+    if not _can_be_told_apart(final, sketch.lines, [ring.center for ring in rings]):
+        return None
+    return _named(final, sketch.lines, rings, stream, options)
 
 
-def _can_be_told_apart(
-    points: list[Point], lines: list[tuple[int, int]], circles: tuple[Circle, ...]
-) -> bool:
-    places = points + [circle.center for circle in circles if circle.center not in points]
-    for number, point in enumerate(places):
-        if any(math.dist(point, other) < _NEAREST_POINTS for other in places[:number]):
-            return False
-    if len({frozenset(line) for line in lines}) < len(lines):
-        return False
-    angles: dict[int, list[float]] = {}
-    for start, end in lines:
-        for here, there in ((start, end), (end, start)):
-            (x, y), (to_x, to_y) = points[here], points[there]
-            angles.setdefault(here, []).append(math.atan2(to_y - y, to_x - x))
+def _named(
+    points: list[Point], lines: list[Line], rings: list[Circle], stream: Stream, options: GeometryOptions
+) -> Figure:
+    """The figure with letters, O at its first centre, and with dashes and dots."""
+    lettered = stream.chance(options.letters)
+    dashes = [stream.chance(options.dashed) if dashed is None else dashed for _, _, dashed in lines]
+    if lettered and stream.chance(options.intersections):
+        points = (points + _crossings(points, lines, rings))[: len(_LETTERS) - len(rings)]
+    names = stream.sample(_LETTERS, len(points) + len(rings))
+    centers = [ring.center for ring in rings]
+    if centers and centers[0] in points:
+        names[points.index(centers[0])] = _CENTER
+    of_points = dict(zip(points, names, strict=False))
+    # All centres or none: one with a letter among others without would leave open whose it is.
+    with_letters = lettered and (
+        stream.chance(options.center_letters) or not of_points.keys().isdisjoint(centers)
+    )
+    circles = []
+    for place, ring in enumerate(rings):
+        first = centers.index(ring.center)
+        own = _CENTER if first == 0 else of_points.get(ring.center, names[len(points) + first])
+        dotted = with_letters or stream.chance(options.center_dots)
+        circles.append(replace(ring, name=own if with_letters else None, dotted=dotted and place == first))
+    segments = tuple(
+        Segment(names[start], names[end], dash) for (start, end, _), dash in zip(lines, dashes, strict=True)
+    )
+    return Figure(dict(zip(names, points, strict=False)), segments, tuple(circles), lettered)
+
+
+def _crossings(points: list[Point], lines: list[Line], rings: list[Circle]) -> list[Point]:
+    """Where lines cross, far enough from all other points to have a letter."""
+    taken = points + [ring.center for ring in rings]
+    found: list[Point] = []
+    ends = [(points[start], points[end]) for start, end, _ in lines]
+    for place, first in enumerate(ends):
+        for second in ends[:place]:
+            cross = crossing(first, second)
+            if cross is None:
+                continue
+            point = round(cross[0], 2) + 0.0, round(cross[1], 2) + 0.0
+            if all(math.dist(point, other) >= _NEAREST_POINTS for other in (*taken, *found)):
+                found.append(point)
+    return found
+
+
+def _can_be_told_apart(points: list[Point], lines: list[Line], centers: list[Point]) -> bool:
+    """Whether no two points run together, no point is nearly on a line, and no two lines nearly on one another."""
+    places = points + [center for center in centers if center not in points]
+    for number, (x, y) in enumerate(places):
+        for other_x, other_y in places[:number]:
+            if (x - other_x) ** 2 + (y - other_y) ** 2 < _NEAREST_POINTS**2:
+                return False
+    angles: dict[int, list[float]] = {number: [] for number in range(len(points))}
+    for start, end, _ in lines:
+        (x, y), (to_x, to_y) = points[start], points[end]
+        across, up = to_x - x, to_y - y
+        length = math.hypot(across, up)
+        direction = math.atan2(up, across)
+        back = direction - math.pi if direction > 0 else direction + math.pi
+        angles[start].append(direction)
+        angles[end].append(back)
+        for number, (point_x, point_y) in enumerate(points):
+            if number in (start, end):
+                continue
+            off = abs(across * (point_y - y) - up * (point_x - x)) / length
+            if off < _NEAREST_LINE and 0 < (across * (point_x - x) + up * (point_y - y)) / length < length:
+                if off > _ON_LINE:
+                    return False
+                angles[number] += [direction, back]
     for found in angles.values():
         found.sort()
-        turns = [
-            after - before for before, after in zip(found, [*found[1:], found[0] + 2 * math.pi], strict=True)
-        ]
-        if len(found) > 1 and min(turns) < _FLATTEST:
-            return False
+        for place in range(len(found)):
+            turn = found[place] - found[place - 1] + (0 if place else 2 * math.pi)
+            if turn < _FLATTEST:
+                return False
     return True
-
-
-def _corners(shape: str, stream: Stream) -> list[Point]:
-    """The corners of a shape, counter-clockwise; the base lies on the x axis."""
-    width, height = stream.uniform(4, 10), stream.uniform(3, 8)
-    if shape == "square":
-        return [(0, 0), (width, 0), (width, width), (0, width)]
-    if shape == "rectangle":
-        return [(0, 0), (width, 0), (width, height), (0, height)]
-    if shape == "parallelogram":
-        lean = stream.uniform(0.15, 0.6) * width
-        return [(0, 0), (width, 0), (width + lean, height), (lean, height)]
-    if shape == "rhombus":
-        return [(0, -height / 2), (width / 2, 0), (0, height / 2), (-width / 2, 0)]
-    if shape == "trapezoid":
-        top = stream.uniform(0.35, 0.8) * width
-        form = stream.choice(("right", "isosceles", "free"))
-        left = {"right": 0.0, "isosceles": (width - top) / 2}.get(form, stream.uniform(0, width - top))
-        return [(0, 0), (width, 0), (left + top, height), (left, height)]
-    form = stream.choice(("right", "isosceles", "equilateral", "free"))
-    if form == "right":
-        return [(0, 0), (width, 0), (0, height)]
-    if form == "equilateral":
-        return [(0, 0), (width, 0), (width / 2, width * math.sqrt(3) / 2)]
-    apex = width / 2 if form == "isosceles" else stream.uniform(0.05, 0.95) * width
-    return [(0, 0), (width, 0), (apex, height)]
-
-
-def _add_circle(sketch: _Sketch, corners: list[int], shape: str, stream: Stream) -> None:
-    """The circle in or around the shape where there is one, else one around its middle."""
-    points = [sketch.points[corner] for corner in corners]
-    middle = _mean(points)
-    if shape == "triangle":
-        sketch.circles.append(_circumscribed(points) if stream.chance(0.5) else _inscribed(points))
-        return
-    to_corner = math.dist(middle, points[0])
-    to_side = min(_distance_to_line(middle, points[number], points[(number + 1) % 4]) for number in range(4))
-    if shape in ("square", "rectangle") and stream.chance(0.5):
-        sketch.circles.append((middle, to_corner))
-    else:
-        sketch.circles.append((middle, to_side))
-
-
-def _add_line(sketch: _Sketch, corners: list[int], stream: Stream) -> None:
-    """One more line: a diagonal, a line to a point on a side, a height, or a parallel between two sides."""
-    form = stream.weighted({"diagonal": 3.0, "to side": 4.0, "height": 1.5, "between sides": 1.5})
-    count = len(corners)
-    corner = stream.integer(0, count - 1)
-    here = sketch.points[corners[corner]]
-    if form == "diagonal" and count == 4:
-        sketch.add_line(corners[corner], corners[(corner + 2) % 4])
-        return
-    # A side that does not touch the corner.
-    side = (corner + 1) % count if count == 3 else (corner + 1 + stream.integer(0, 1)) % count
-    start, end = sketch.points[corners[side]], sketch.points[corners[(side + 1) % count]]
-    share = stream.choice((0.5, 0.5, 1 / 3, 2 / 3, stream.uniform(0.25, 0.75)))
-    if form == "height":
-        length = math.dist(start, end)
-        share = (
-            (here[0] - start[0]) * (end[0] - start[0]) + (here[1] - start[1]) * (end[1] - start[1])
-        ) / length**2
-        if not 0.12 < share < 0.88:
-            share = 0.5
-    if form == "between sides":
-        other = sketch.points[corners[(side + 2) % count]]
-        first = sketch.add_point(_between(start, end, share))
-        second = sketch.add_point(_between(end, other, 1 - share))
-        sketch.add_line(first, second)
-        return
-    sketch.add_line(corners[corner], sketch.add_point(_between(start, end, share)))
-
-
-def _circle_with_lines(sketch: _Sketch, stream: Stream) -> None:
-    """A circle with a diameter, chords or a triangle in it."""
-    radius = stream.uniform(3, 6)
-    center = (0.0, 0.0)
-    sketch.circles.append((center, radius))
-    turn = stream.uniform(0, 2 * math.pi)
-
-    def on_circle(angle: float) -> int:
-        return sketch.add_point((radius * math.cos(turn + angle), radius * math.sin(turn + angle)))
-
-    form = stream.choice(("diameter", "triangle", "chords", "angle"))
-    if form == "diameter":
-        start, end = on_circle(0), on_circle(math.pi)
-        third = on_circle(stream.uniform(0.25, 0.75) * math.pi)
-        sketch.lines += [(start, end), (start, third), (third, end)]
-    elif form == "triangle":
-        first, second = stream.uniform(1.4, 2.4), stream.uniform(3.4, 4.6)
-        corners = [on_circle(0), on_circle(first), on_circle(second)]
-        sketch.lines += [(corners[0], corners[1]), (corners[1], corners[2]), (corners[2], corners[0])]
-    elif form == "chords":
-        angles = [0, stream.uniform(1.0, 1.6), stream.uniform(2.6, 3.4), stream.uniform(4.2, 5.0)]
-        corners = [on_circle(angle) for angle in angles]
-        sketch.lines += [(corners[0], corners[2]), (corners[1], corners[3])]
-    else:
-        start, end = on_circle(0), on_circle(stream.uniform(0.9, 2.4))
-        middle = sketch.add_point(center)
-        sketch.lines += [(middle, start), (middle, end), (start, end)]
-
-
-def _between(start: Point, end: Point, share: float) -> Point:
-    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
-
-
-def _mean(points: list[Point]) -> Point:
-    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
-
-
-def _distance_to_line(point: Point, start: Point, end: Point) -> float:
-    cross = (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
-    return abs(cross) / math.dist(start, end)
-
-
-def _circumscribed(points: list[Point]) -> tuple[Point, float]:
-    (ax, ay), (bx, by), (cx, cy) = points
-    double = 2 * (ax * (by - cy) + bx * (cy - ay) + cx * (ay - by))
-    a, b, c = ax**2 + ay**2, bx**2 + by**2, cx**2 + cy**2
-    x = (a * (by - cy) + b * (cy - ay) + c * (ay - by)) / double
-    y = (a * (cx - bx) + b * (ax - cx) + c * (bx - ax)) / double
-    return (x, y), math.dist((x, y), points[0])
-
-
-def _inscribed(points: list[Point]) -> tuple[Point, float]:
-    a = math.dist(points[1], points[2])
-    b = math.dist(points[0], points[2])
-    c = math.dist(points[0], points[1])
-    weights = zip((a, b, c), points, strict=True)
-    x, y = 0.0, 0.0
-    for weight, point in weights:
-        x += weight * point[0] / (a + b + c)
-        y += weight * point[1] / (a + b + c)
-    return (x, y), _distance_to_line((x, y), points[0], points[1])

@@ -243,9 +243,9 @@ def test_a_letter_that_lost_a_stroke_is_illegible_beside_lines_that_are_whole() 
     assert quad_legibility(clean, softened, [quad])[0] > LEAST_CORRELATION
 
 
-@pytest.mark.parametrize(("index", "count"), [(5, [1, 3]), (55, [2, 4])])
+@pytest.mark.parametrize(("index", "count"), [(63, [1, 3]), (38, [2, 4])])
 def test_a_figure_whose_letters_vanished_is_thrown_away(index: int, count: list[int]) -> None:
-    """Found by eye among figures that were kept: their lines are whole, their letters are not."""
+    """Found by eye among figures that were kept for their lines, which are whole; their letters are not."""
     figures = make_renderer("geometry", KINDS["geometry"].options(letters=1.0))
     stage = DegradingRenderer(figures, DegradeOptions(probability=1.0, strength=1.0, count=count))
     with pytest.raises(NoSampleError, match=ILLEGIBLE):
