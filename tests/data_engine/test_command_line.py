@@ -198,5 +198,6 @@ def test_own_data_go_in_by_one_command(data_engine: Command, tmp_path: Path) -> 
         "format=jsonl, records have the fields text",
         "skipped 1: bad JSON",
         "  sample 2: line 3 of texts.jsonl",
+        f"all of them: {tmp_path / 'out' / 'skipped.jsonl'}",
         f"{tmp_path / 'out'}: 2 samples in 1 shards",
     ]

@@ -90,23 +90,24 @@ def test_skipped_samples_are_remembered_over_an_interruption(tmp_path: Path) -> 
 
 def test_every_skipped_sample_is_named_in_a_file(tmp_path: Path, data_engine: Command) -> None:
     (tmp_path / "some.smi").write_text("C1CC\nC1CC\nCCO\nC1CC\n")
-    options = {"smiles": str(tmp_path / "some.smi"), "samples": 30, "size": 128}
     out = tmp_path / "molecules"
-    first = make("chemistry", out, **options)
+    options = [f"options.smiles={tmp_path / 'some.smi'}", "options.size=128"]
+    command = ["kind=chemistry", "samples=30", "shard_samples=5", *options, f"out={out}"]
+    assert data_engine(*command).returncode == 0
+    first = Dataset.open(out).manifest
     named = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
-    assert len(named) == sum(first.manifest["skipped"].values()) == 30 - first.manifest["samples"] > 12
+    assert len(named) == first["skipped"]["invalid SMILES"] == 30 - first["samples"] > 12
     assert [entry["index"] for entry in named] == sorted(entry["index"] for entry in named)
     assert {entry["reason"] for entry in named} == {"invalid SMILES"}
     assert all("of some.smi: C1CC" in entry["place"] for entry in named)
-    assert [skip.index for skip in first.skipped] == [entry["index"] for entry in named][:5]
     (out / "manifest.json").unlink()
     (out / "skipped.jsonl").write_text("half")
-    smiles = [f"options.{name}={options[name]}" for name in ("smiles", "size")]
-    again = data_engine("kind=chemistry", "samples=30", "shard_samples=5", "seed=7", *smiles, f"out={out}")
-    assert f"all of them: {out / 'skipped.jsonl'}" in again.stdout
+    again = data_engine(*command)
+    assert f"skipped {len(named)}: invalid SMILES\n  sample {named[0]['index']}: line " in again.stdout
+    assert f"  and {len(named) - 5} more\nall of them: {out / 'skipped.jsonl'}\n" in again.stdout
     assert f"{len(named)} skipped ({len(named)} invalid SMILES)" in again.stderr
     assert [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()] == named
-    assert Dataset.open(out).manifest == first.manifest
+    assert Dataset.open(out).manifest == first
 
 
 def test_nothing_but_invalid_smiles_is_an_error(tmp_path: Path) -> None:
