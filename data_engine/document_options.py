@@ -12,6 +12,7 @@ from data_engine.options import width_and_height
 FIGURE_KINDS = ("chart", "chemistry", "geometry")
 DOCUMENT_FAMILIES = ("sans", "serif", "mono", "stix", "chinese")
 ALIGNMENT_NAMES = ("left", "right", "center", "justified")
+LEAST_PAGES_SPACING = 1.2
 PAPER_POINTS = {
     "a4": (595.0, 842.0),
     "a5": (420.0, 595.0),
@@ -116,7 +117,10 @@ class TextPageOptions:
     alignment: str = "left"
     """left, right, center, justified."""
     overflow: str = "shrink"
-    """What does not fit: shrink (a smaller font, down to 4 pixels) or skip (counted, no sample)."""
+    """What does not fit: shrink (a smaller font, down to 4 pixels), skip (counted, no sample), or pages (the text
+    runs on over several images of one sample)."""
+    pages_limit: int = 8
+    """Most images of a sample with overflow=pages; a text that needs more is skipped and counted."""
     jpeg_quality: int | None = None
     """1 to 100; null writes PNG, which loses nothing."""
 
@@ -133,7 +137,13 @@ class TextPageOptions:
         span("options.font_points", self.font_points, 1, 200)
         in_range("options.line_spacing", self.line_spacing, 0.8, 5)
         one_of("options.alignment", self.alignment, ALIGNMENT_NAMES)
-        one_of("options.overflow", self.overflow, ("shrink", "skip"))
+        one_of("options.overflow", self.overflow, ("shrink", "skip", "pages"))
+        in_range("options.pages_limit", self.pages_limit, 1, 256)
+        if self.overflow == "pages" and self.line_spacing < LEAST_PAGES_SPACING:
+            raise ConfigError(
+                f"options.overflow=pages needs options.line_spacing of {LEAST_PAGES_SPACING} or more: with less, "
+                "letters reach into the next line, which may stand on the next page."
+            )
         check_jpeg_quality(self.jpeg_quality)
         width, height = self.pixels
         if len(self.margin_points) != 2 or min(self.margin_points) < 0:

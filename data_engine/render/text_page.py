@@ -1,13 +1,14 @@
 """Text on a page, for the study of optical compression: length, resolution, font and spacing are what is given.
 
 The label is exactly the text that is drawn: its units are counted, so many are taken and no more, and what
-does not fit is set smaller or skipped, never cut.
+does not fit is set smaller, runs on over more pages, or is skipped; it is never cut.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from data_engine.render.base import NoSampleError, Rendered, Renderer
 from data_engine.render.graphics import file_versions, graphics_versions, gray_surface, skia
 from data_engine.render.jpeg import encode_page
 from data_engine.render.paragraphs import Typesetter, document_font_file, undrawable
-from data_engine.render.user_fonts import font_hashes, font_paths
+from data_engine.render.user_fonts import font_hashes, font_name, font_paths
 from data_engine.render.writing import LAST_FAMILY, words_of_user
+from data_engine.sample import IMAGE_PLACEHOLDER
 from data_engine.sources.texts import Texts
 from data_engine.words import sentence
 
@@ -66,12 +68,20 @@ class TextPageRenderer(Renderer):
         style = draws.stream("style")
         points = style.uniform(*options.font_points)
         family = style.choice(self._fonts) if self._fonts else options.family
-        pixels, drawn = self._draw(
+        pages, drawn = self._draw(
             paragraphs, family, points * options.scale, f"{count} {options.units} of {place}"
         )
-        details = {"units": count, "font_pixels": round(drawn, 3), "place": place}
-        picture = encode_page(pixels, options.jpeg_quality)
-        return Rendered((picture,), FREE_OCR, "\n\n".join(paragraphs), "text_page", details)
+        details = {
+            "units": count,
+            "font_pixels": round(drawn, 3),
+            "place": place,
+            "family": font_name(family),
+            "alignment": options.alignment,
+            "pages": len(pages),
+        }
+        pictures = tuple(encode_page(page, options.jpeg_quality) for page in pages)
+        prompt = FREE_OCR.replace(IMAGE_PLACEHOLDER, IMAGE_PLACEHOLDER * len(pages))
+        return Rendered(pictures, prompt, "\n\n".join(paragraphs), "text_page", details)
 
     def _excerpt(self, texts: Texts, draws: Draws, stream: Stream, count: int) -> tuple[list[str], str]:
         """`count` units in a row out of one document; every document once before any comes again."""
@@ -96,31 +106,47 @@ class TextPageRenderer(Renderer):
         sentences = [sentence(language, stream, stream.integer(6, 16)) for _ in range(stream.integer(3, 8))]
         return language.separator.join(sentences)
 
-    def _draw(self, paragraphs: list[str], family: str, pixels: float, what: str) -> tuple[np.ndarray, float]:
-        """The page, and the font size that it was drawn with."""
+    def _draw(
+        self, paragraphs: list[str], family: str, pixels: float, what: str
+    ) -> tuple[list[np.ndarray], float]:
+        """The pages, and the font size that they were drawn with."""
         options = self._options
         across, down = (margin * options.scale for margin in options.margin_points)
         width, height = self._width - 2 * across, self._height - 2 * down
         while True:
             laid_out = [self._set(paragraph, family, pixels, width) for paragraph in paragraphs]
-            gap = 0.5 * options.line_spacing * pixels
-            needed = sum(paragraph.Height for paragraph in laid_out) + gap * (len(laid_out) - 1)
-            fits = needed <= height and all(paragraph.MinIntrinsicWidth <= width for paragraph in laid_out)
-            if fits:
+            step = options.line_spacing * pixels
+            needed = sum(paragraph.Height for paragraph in laid_out) + 0.5 * step * (len(laid_out) - 1)
+            wide = any(paragraph.MinIntrinsicWidth > width for paragraph in laid_out)
+            if not wide and (needed <= height or options.overflow == "pages"):
                 break
             # Lines times letters per line: the area of a text grows with the square of its font size.
             smaller = min(0.97, max(0.7, math.sqrt(height / needed)))
-            if options.overflow == "skip" or pixels * smaller < _SMALLEST_FONT:
+            if options.overflow != "shrink" or pixels * smaller < _SMALLEST_FONT:
                 raise NoSampleError("text does not fit on the page", f"{what} at {pixels:.1f} pixels")
             pixels *= smaller
+        pages = _broken(laid_out, step, height if options.overflow == "pages" else needed + step)
+        if options.overflow == "pages" and len(pages) > options.pages_limit:
+            raise NoSampleError(
+                f"text needs more than options.pages_limit={options.pages_limit} pages",
+                f"{what}: {len(pages)}",
+            )
+        return [self._page(parts, across, down) for parts in pages], pixels
+
+    def _page(self, parts: list[_Part], across: float, down: float) -> np.ndarray:
         picture, surface = gray_surface(self._width, self._height)
         canvas = surface.getCanvas()
         canvas.clear(skia.ColorWHITE)
-        y = down
-        for paragraph in laid_out:
-            paragraph.paint(canvas, across, y)
-            y += paragraph.Height + gap
-        return picture, pixels
+        for part in parts:
+            top = down + part.y
+            if part.whole:
+                part.paragraph.paint(canvas, across, top)
+                continue
+            canvas.save()
+            canvas.clipRect(skia.Rect(0, top, self._width, top + part.height))
+            part.paragraph.paint(canvas, across, top - part.above)
+            canvas.restore()
+        return picture
 
     def _set(self, text: str, family: str, pixels: float, width: float) -> skia.textlayout.Paragraph:
         options = self._options
@@ -134,6 +160,44 @@ class TextPageRenderer(Renderer):
             line_height=options.line_spacing,
             right_to_left=first is not None and RIGHT_TO_LEFT.match(first[0]) is not None,
         )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Whole lines of a paragraph on one page. Lengths in pixels."""
+
+    paragraph: skia.textlayout.Paragraph
+    y: float
+    """Below the margin of the page."""
+    above: float
+    """Height of the lines that stand on the pages before."""
+    height: float
+
+    @property
+    def whole(self) -> bool:
+        return self.above == 0 and self.height >= self.paragraph.Height - 0.01
+
+
+def _broken(laid_out: list[skia.textlayout.Paragraph], step: float, height: float) -> list[list[_Part]]:
+    """The pages of a text with lines about `step` pixels apart: as many of them as fit into `height`, at least one."""
+    pages: list[list[_Part]] = [[]]
+    y = 0.0
+    for paragraph in laid_out:
+        lines = max(1, round(paragraph.Height / step))
+        line = paragraph.Height / lines  # the same for all: the style overrides what fonts would like
+        y += 0.5 * step if pages[-1] else 0.0
+        first = 0
+        while first < lines:
+            room = int((height - y) / line + 1e-6)
+            if room < 1 and pages[-1]:
+                pages.append([])
+                y = 0.0
+                continue
+            last = min(lines, first + max(1, room))
+            pages[-1].append(_Part(paragraph, y, first * line, (last - first) * line))
+            y += (last - first) * line
+            first = last
+    return pages
 
 
 def _units(text: str, units: str) -> list[str]:

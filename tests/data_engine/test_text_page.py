@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_engine.dataset import Dataset
 from data_engine.document_options import TextPageOptions
 from data_engine.errors import ConfigError
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered
 from data_engine.render.text_page import TextPageRenderer
-from tests.data_engine.conftest import needs_assets
+from tests.data_engine.conftest import make, needs_assets
 
 
 def pages(count: int = 4, **options: object) -> list[Rendered]:
@@ -69,6 +70,63 @@ def test_what_does_not_fit_is_set_smaller_or_skipped() -> None:
         pages(1, overflow="skip", **crowded)
 
 
+def lines_of(picture: np.ndarray) -> list[np.ndarray]:
+    """The lines of a page from top to bottom, each the ink between two white rows."""
+    rows = np.concatenate([[False], (picture < 200).any(axis=1), [False]]).astype(int)
+    starts, ends = np.flatnonzero(np.diff(rows) > 0), np.flatnonzero(np.diff(rows) < 0)
+    return [picture[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def test_a_long_text_runs_on_over_several_pages() -> None:
+    """The pages hold the lines that one tall page has, in their order, and not one more or less."""
+    options: dict = {
+        "length": [300, 300],
+        "line_spacing": 2.0,
+        "font_points": [16.0, 16.0],
+        "overflow": "pages",
+    }
+    (tall,) = pages(1, size=[480, 2400], **options)
+    (broken,) = pages(1, size=[480, 400], margin_points=[54.0, 20.0], **options)
+    assert tall.response == broken.response
+    assert (tall.prompt, tall.details["pages"]) == ("<image>\nFree OCR.", 1)
+    count = len(broken.pictures)
+    assert count == broken.details["pages"] > 3
+    assert broken.prompt == "<image>" * count + "\nFree OCR."
+    assert broken.details["font_pixels"] == tall.details["font_pixels"] == 16
+    found = [line for picture in broken.pictures for line in lines_of(picture.pixels)]  # type: ignore[arg-type]
+    expected = lines_of(tall.pictures[0].pixels)  # type: ignore[arg-type]
+    assert len(found) == len(expected) > 30
+    for one, other in zip(found, expected, strict=True):
+        assert (
+            abs(int((255 - one.astype(int)).sum()) - int((255 - other.astype(int)).sum())) < 0.05 * other.size
+        )
+    for picture in broken.pictures:
+        assert picture.pixels is not None
+        assert not (picture.pixels[:16] < 200).any()
+        assert not (picture.pixels[-20:] < 200).any()
+
+
+def test_a_text_of_too_many_pages_is_skipped() -> None:
+    with pytest.raises(
+        NoSampleError, match=r"text needs more than options.pages_limit=2 pages: 900 words of sample"
+    ):
+        pages(1, length=[900, 900], size=400, overflow="pages", pages_limit=2)
+    with pytest.raises(NoSampleError, match=r"text does not fit on the page"):
+        pages(
+            1, length=[9, 9], size=64, margin_points=[20.0, 9.0], font_points=[20.0, 20.0], overflow="pages"
+        )
+
+
+def test_pages_of_one_sample_go_into_a_shard(tmp_path: Path) -> None:
+    make(
+        "text_page", tmp_path / "out", samples=2, length=[200, 200], size=300, overflow="pages", pages_limit=9
+    )
+    dataset = Dataset.open(tmp_path / "out")
+    for number in range(len(dataset)):
+        sample = dataset.read(number)
+        assert len(sample.images) == sample.prompt.count("<image>") == sample.provenance["pages"] > 1
+
+
 def test_a_text_of_the_user_is_excerpted_word_for_word(tmp_path: Path) -> None:
     words = [f"word{number}" for number in range(400)]
     text = " ".join(words[:200]) + "\n\n" + " ".join(words[200:])
@@ -112,6 +170,11 @@ def test_a_bad_line_is_skipped_with_its_place(tmp_path: Path, line: str, reason:
         ({"paper": "a9"}, "options.paper=a9 is not possible: give a4, a5, letter, legal"),
         ({"paper": "a4", "dpi": 1200.0}, "options.paper and options.dpi give 9917 x 14033 pixels"),
         ({"margin_points": [400.0, 10.0]}, "options.margin_points=[400.0, 10.0] leaves no room"),
+        (
+            {"overflow": "pages", "line_spacing": 1.0},
+            "options.overflow=pages needs options.line_spacing of 1.2 or more",
+        ),
+        ({"pages_limit": 0}, "options.pages_limit=0 is not possible"),
         ({"units": "lines"}, "options.units=lines is not possible"),
     ],
 )
