@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +141,46 @@ def test_the_sample_that_kills_its_worker_is_named(tmp_path: Path) -> None:
         make_dataset(plan, 2, quiet)
     close_renderer()
     assert not list((tmp_path / "cards").glob(".*"))
+
+
+class HangingRenderer(CardRenderer):
+    """One of its samples never ends, in C, where no signal handler of Python's is called."""
+
+    def render(self, draws: Draws) -> Rendered:
+        if draws.index == 7:
+            ctypes.PyDLL(None).sleep(600)
+        return super().render(draws)
+
+
+@dataclass(frozen=True)
+class HangingPlan(Plan):
+    def renderer(self) -> HangingRenderer:
+        return HangingRenderer(self.options)
+
+
+def make_hanging(directory: str) -> None:
+    plan = HangingPlan(**vars(plan_of("card", Path(directory), samples=40)))
+
+    def tell(done: int, samples: int, skipped: Mapping[str, int]) -> None:
+        os.write(1, b"%d\n" % done)
+
+    make_dataset(plan, 2, tell)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_workers_that_hang(tmp_path: Path) -> None:
+    code = "import sys, tests.data_engine.test_ranks as own; own.make_hanging(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "cards")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
+        assert run.stdout is not None
+        while run.stdout.readline().strip() != b"35":  # all but the shard that hangs
+            assert run.poll() is None
+        os.killpg(run.pid, signal.SIGINT)
+        run.communicate(timeout=60)  # its end is that of the last process that holds the pipe
+    assert run.returncode != 0
+    assert len(list((tmp_path / "cards").glob("*.npz"))) == 7
 
 
 @pytest.mark.slow
