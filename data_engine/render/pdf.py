@@ -7,8 +7,10 @@ counted, and so is every file that pdfium refuses.
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections import OrderedDict
+from functools import partial
 
 import cv2
 import numpy as np
@@ -53,6 +55,8 @@ class PdfRenderer(Renderer):
             )
         self._listing: Listing = open_listing(options.source, options.largest_megabytes)
         self._documents: OrderedDict[str, pypdfium2.PdfDocument] = OrderedDict()
+        # One buffer for all pages: a fresh one costs more than many a page's drawing.
+        self._buffer = (ctypes.c_ubyte * (4 * (options.size + 1) ** 2))()
 
     def versions(self) -> dict[str, str]:
         pdfium_version = {"pdfium": str(pypdfium2.PDFIUM_INFO), "listing": self._listing.sha256()[:32]}
@@ -128,6 +132,9 @@ class PdfRenderer(Renderer):
         self, page: pypdfium2.PdfPage, grounded: bool, where: str
     ) -> tuple[list[TextBlock], bool, np.ndarray]:
         """The blocks of a page, whether they can be told with boxes and in Markdown, and its picture."""
+        width, height = page.get_size()
+        if min(width, height) <= 0 or max(width, height) > _LARGEST_ASPECT * min(width, height):
+            raise NoSampleError("page of an impossible shape", f"{where}: {width:.0f} x {height:.0f} points")
         frames = Frames(page)
         layer = TextLayer(page, frames)
         try:
@@ -139,13 +146,11 @@ class PdfRenderer(Renderer):
             pictures = pictures_of(page, frames, _LEAST_PICTURE, _MOST_OBJECTS)
             if pictures is None:
                 raise NoSampleError(TOO_COMPLEX, f"{where}: more than {_MOST_OBJECTS} lines and objects")
+            pieces = [piece for piece in layer.pieces() if piece.text and _is_inside(piece, frames)]
+            layer.close()  # drawing takes 10 % longer beside an open one, whose memory it cannot use
             pixels = self._draw(page, where)
-            scale = max(pixels.shape[:2]) / max(frames.width, frames.height)
-            pieces = [
-                piece
-                for piece in layer.pieces()
-                if piece.text and _is_inside(piece, frames) and is_seen(pixels, frames.shown(piece), scale)
-            ]
+            scale = self._options.size / max(width, height)
+            pieces = [piece for piece in pieces if is_seen(pixels, frames.shown(piece), scale)]
             self._enough("".join(piece.text for piece in pieces), where)
             pictures = pictures if grounded else []
             blocks = blocks_of(pieces, pictures, frames)
@@ -155,7 +160,7 @@ class PdfRenderer(Renderer):
             layer.close()
         for block in blocks:
             block.left, block.top = max(0.0, block.left), max(0.0, block.top)
-            block.right, block.bottom = min(frames.width, block.right), min(frames.height, block.bottom)
+            block.right, block.bottom = min(width, block.right), min(height, block.bottom)
         return blocks, fine, pixels
 
     def _enough(self, text: str, where: str) -> int:
@@ -167,36 +172,34 @@ class PdfRenderer(Renderer):
 
     def _draw(self, page: pypdfium2.PdfPage, where: str) -> np.ndarray:
         """The picture, without notes and form fields: what they show is not in the text layer."""
-        width, height = page.get_size()
-        if min(width, height) <= 0 or max(width, height) > _LARGEST_ASPECT * min(width, height):
-            raise NoSampleError("page of an impossible shape", f"{where}: {width:.0f} x {height:.0f} points")
         try:
             bitmap = page.render(
-                scale=self._options.size / max(width, height),
+                scale=self._options.size / max(page.get_size()),
                 rev_byteorder=True,
                 draw_annots=False,
                 may_draw_forms=False,
+                bitmap_maker=partial(pypdfium2.PdfBitmap.new_native, buffer=self._buffer),
             )
         except (pypdfium2.PdfiumError, ValueError, MemoryError) as error:
             raise NoSampleError(BROKEN_PAGE, where) from error
         pixels = bitmap.to_numpy()
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[..., 0]
-        # Most pages are gray: a third of the samples to compress, and one channel to degrade.
-        if pixels.ndim == 3 and _is_gray(pixels):
-            pixels = cv2.extractChannel(pixels, 1)
-        pixels = np.array(
-            pixels, order="C"
-        )  # the bitmap is given back: its memory must not be looked at again
+        gray = _gray_of(pixels) if pixels.ndim == 3 else None
+        # The next page is drawn into the same memory.
+        pixels = np.array(pixels, order="C") if gray is None else gray
         bitmap.close()
         return pixels
 
 
-def _is_gray(pixels: np.ndarray) -> bool:
-    """Whether nothing in an RGB picture has a colour; every second row is looked at."""
-    rows = pixels[::2]
-    red, green, blue = (cv2.extractChannel(rows, channel) for channel in range(3))
-    return cv2.norm(red, green, cv2.NORM_INF) <= 2 and cv2.norm(green, blue, cv2.NORM_INF) <= 2
+def _gray_of(pixels: np.ndarray) -> np.ndarray | None:
+    """An RGB picture as gray [H, W]; None when something in it has a colour. Every second row is looked at.
+
+    Most pages are gray: a third of the samples to compress, and one channel to degrade.
+    """
+    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    away = cv2.norm(pixels[::2], cv2.cvtColor(gray[::2], cv2.COLOR_GRAY2RGB), cv2.NORM_INF)
+    return gray if away <= 2 else None
 
 
 def _is_inside(piece: Piece, frames: Frames) -> bool:

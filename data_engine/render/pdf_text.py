@@ -67,10 +67,10 @@ class Letter:
 
 
 class TextLayer:
-    """The text of one open page. Close it before the page."""
+    """The text of one open page. Close it before the page; asked for letters then, it opens again."""
 
     def __init__(self, page: pypdfium2.PdfPage, frames: Frames) -> None:
-        self._frames = frames
+        self._page, self._frames = page, frames
         self._handle = pdfium.FPDFText_LoadPage(page)
         self._count = max(0, pdfium.FPDFText_CountChars(self._handle)) if self._handle else 0
         self._edges = tuple(
@@ -114,6 +114,8 @@ class TextLayer:
 
     def letters(self, piece: Piece) -> list[Letter]:
         """The visible characters of a piece."""
+        if not self._handle:
+            self._handle = pdfium.FPDFText_LoadPage(self._page)
         x, y, box = ctypes.c_double(), ctypes.c_double(), pdfium.FS_RECTF()
         letters = []
         for index in range(*piece.characters):
@@ -134,7 +136,7 @@ class TextLayer:
     def _of_line(self, line: str, first: int, end: int) -> list[Piece]:
         turn = self._turn(first)
         if end - first > 1 and turn != self._turn(end - 1 - (line[-1] in HYPHENS)):
-            return self._parted(first, end, float("inf"))
+            return self._parted(first, end, float("inf"), mixed=True)
         rectangles = self._rectangles(turn, first, end - first)
         if not rectangles:
             return []
@@ -145,16 +147,16 @@ class TextLayer:
             edge = max(edge, right)
         if not gapped or len(line) == 1:
             return [self._piece(line, rectangles, turn, first, end)]
-        return self._parted(first, end, height)
+        return self._parted(first, end, height, mixed=False)
 
-    def _parted(self, first: int, end: int, height: float) -> list[Piece]:
-        """The pieces of a line that wide gaps or turns part."""
+    def _parted(self, first: int, end: int, height: float, *, mixed: bool) -> list[Piece]:
+        """The pieces of a line that wide gaps part, or turns where its ends have `mixed` ones."""
         pieces: list[Piece] = []
         boxes: list[tuple[float, float, float, float]] = []
         text, begin, edge, turn = "", first, None, self._turn(first)
         for index in range(first, end):
             character = chr(pdfium.FPDFText_GetUnicode(self._handle, index) or 32)
-            here = turn if character.isspace() else self._turn(index)
+            here = self._turn(index) if mixed and not character.isspace() else turn
             box = None if character.isspace() else self._character_box(here, index)
             if box is not None:
                 away = 0.0 if edge is None else max(box[0] - edge[1], edge[0] - box[2])
