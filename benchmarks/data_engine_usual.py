@@ -19,7 +19,7 @@ from data_engine.geometry_options import GeometryOptions
 from data_engine.random_stream import Draws
 from data_engine.render.chart_content import ChartContent, random_content
 from data_engine.render.geometry_figure import WINDOW, random_figure
-from data_engine.smiles import nci_file, read_smiles
+from data_engine.smiles import nci_file
 
 Usual = Callable[[Path, int], None]
 _STEPS = 20
@@ -120,7 +120,7 @@ def pyplot_chart(directory: Path, number: int) -> None:
 
 @functools.cache
 def _molecules() -> list[str]:
-    return [smiles for _, smiles in read_smiles(nci_file())]
+    return [line.split()[0] for line in nci_file().read_text().splitlines()]
 
 
 def pillow_molecule(directory: Path, number: int) -> None:

@@ -38,7 +38,7 @@ class ChemistryOptions:
     """File of molecules, plain or .gz: .csv or .tsv with a column smiles; else a molecule per line, the SMILES first or
     after a number, as in PubChem's CID-SMILES; null: the NCI list inside RDKit."""
     max_atoms: int | None = None
-    """Leave out molecules with more heavy atoms; null: draw all. Reads the whole file first."""
+    """Leave out molecules with more heavy atoms; null: draw all."""
     split: str = "all"
     """all; or train and heldout: nine tenths and the last tenth of the molecules, no molecule in both."""
     color: float = 0.5

@@ -69,12 +69,12 @@ def as_drawn(molecule: Chem.Mol, label: str, style: ChemistryStyle) -> Chem.Mol:
     """A copy, laid out and ready for RDKit's drawing, of a molecule whose canonical SMILES is `label`."""
     drawn = molecule
     if style.hydrogens and molecule.GetNumHeavyAtoms() <= _MOST_WITH_HYDROGENS:
+        # After: a hydrogen that is drawn makes C=N-H an E or a Z.
         drawn = Chem.AddHs(drawn)
-        cross_unknown_bonds(drawn, label)  # after: a hydrogen that is drawn makes C=N-H an E or a Z
+        cross_unknown_bonds(drawn, label)
     else:
-        cross_unknown_bonds(
-            drawn, label
-        )  # before: letters are alike to RDKit, and what may be E or Z is not found
+        # Before: two groups written as letters are alike to RDKit, it would not find what may be E or Z.
+        cross_unknown_bonds(drawn, label)
         if style.abbreviations:
             drawn = abbreviated(drawn, label, style.hydrocarbons)
     if style.layout == "sampled":

@@ -96,7 +96,7 @@ def random_style(
         family=stream.weighted(weights["families"]),
         bold=stream.chance(options.bold),
         least_letter=stream.uniform(*options.font_pixels),
-        letter_share=stream.uniform(0.5, 0.7),
+        letter_share=stream.uniform(0.5, 0.65),
         letter_padding=stream.uniform(0.02, 0.12),
         line_width=max(1.0, side / _LINE_AT * stream.uniform(*options.line_width)),
         bond_offset=stream.uniform(0.12, 0.2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from data_engine.chemistry_options import SHARES
+from data_engine.errors import ConfigError
 from data_engine.kinds import KINDS, make_renderer
 from data_engine.random_stream import Draws
-from data_engine.render.base import NoSampleError, Rendered
+from data_engine.render import chemistry
+from data_engine.render.base import NoSampleError, Rendered, Renderer
 from data_engine.render.chemistry_abbreviations import GROUPS, abbreviated
 from data_engine.render.chemistry_drawing import (
     BOND_NOT_DRAWN,
@@ -164,7 +167,7 @@ def written_out(molecule: Chem.Mol) -> str:
         places |= {atom.GetIdx(): whole.AddAtom(atom) for atom in list(group.GetAtoms())[2:]}
         for bond in group.GetBonds():
             if 0 not in (ends := (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())):
-                whole.AddBond(*(places[end] for end in ends), bond.GetBondType())
+                whole.AddBond(places[ends[0]], places[ends[1]], bond.GetBondType())
     Chem.SanitizeMol(whole)
     return Chem.MolToSmiles(Chem.MolFromSmiles(Chem.MolToSmiles(whole)))
 
@@ -220,3 +223,81 @@ def test_a_drawing_reads_as_its_label(style: dict) -> None:
         assert written_out(Chem.RemoveHs(read_again(shown))) == label
         count += 1
     assert count > 400
+
+
+def rendered_or_not(renderer: Renderer, count: int) -> Iterator[Rendered | NoSampleError]:
+    for index in range(count):
+        try:
+            yield renderer.render(Draws(4, "chemistry", index))
+        except NoSampleError as error:
+            yield error
+
+
+def test_the_label_is_of_the_line_that_is_named(tmp_path: Path) -> None:
+    lines = nci_file().read_text().splitlines()
+    renderer = make_renderer("chemistry", KINDS["chemistry"].options(size=128))
+    samples = [sample for sample in rendered_or_not(renderer, 60) if isinstance(sample, Rendered)]
+    assert len({sample.details["line"] for sample in samples}) == len(samples) > 30
+    for sample in samples:
+        source = lines[sample.details["line"] - 1].split()[0]
+        assert sample.response == Chem.MolToSmiles(Chem.MolFromSmiles(source))
+
+
+@pytest.mark.parametrize("listed", [0, 10_000])
+def test_long_files_are_parted_as_short_ones_are(listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file is too long to be looked through, another molecule is drawn in place of one of the other part."""
+    monkeypatch.setattr(chemistry, "_LISTED", listed)
+    parts = []
+    for split in ("train", "heldout"):
+        renderer = make_renderer("chemistry", KINDS["chemistry"].options(split=split, max_atoms=12, size=128))
+        samples = list(rendered_or_not(renderer, 50))
+        parts.append({sample.response for sample in samples if isinstance(sample, Rendered)})
+        assert sum(isinstance(sample, NoSampleError) for sample in samples) < 12  # the invalid are in both
+        again = list(rendered_or_not(renderer, 50))
+        assert [str(sample) for sample in again] == [str(sample) for sample in samples]
+        for label in parts[-1]:
+            assert Chem.MolFromSmiles(label).GetNumHeavyAtoms() <= 12
+    assert len(parts[0]) > 30
+    assert len(parts[1]) > 25
+    assert not parts[0] & parts[1]
+
+
+def test_a_file_without_a_fitting_molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "large.smi"
+    path.write_text("c1ccccc1C\nCCCCCCCCCC\n")
+    options = KINDS["chemistry"].options(smiles=str(path), max_atoms=3)
+    with pytest.raises(
+        ConfigError, match=r"large.smi passes options.max_atoms and options.split: loosen them"
+    ):
+        make_renderer("chemistry", options)
+    monkeypatch.setattr(chemistry, "_LISTED", 0)
+    (error,) = rendered_or_not(make_renderer("chemistry", options), 1)
+    assert isinstance(error, NoSampleError)
+    assert error.reason == chemistry.NOT_FOUND
+
+
+def test_lines_without_a_molecule_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.smi"
+    path.write_bytes(b"CCO\nC\xef\n   \nC1CC\nN\n")
+    renderer = make_renderer("chemistry", KINDS["chemistry"].options(smiles=str(path), size=128))
+    told = sorted(str(sample) for sample in rendered_or_not(renderer, 5) if isinstance(sample, NoSampleError))
+    assert told == [
+        "invalid SMILES: line 4 of a.smi: C1CC",
+        "line that is not UTF-8: line 2 of a.smi: C\ufffd",
+        "line without a SMILES: line 3 of a.smi:    ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"legends": 2}, "options.legends=2 is not possible"),
+        ({"palettes": ["avlon"]}, "options.palettes=avlon is not possible; did you mean 'avalon'?"),
+        ({"families": {"sans": 0, "serif": 0, "mono": 0}}, "options.families needs at least one of"),
+        ({"font_pixels": [9, 8]}, "options.font_pixels=[9,8] is not possible"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(options: dict, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        KINDS["chemistry"].options(**options)
+    assert str(caught.value).startswith(sentence)
