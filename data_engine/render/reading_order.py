@@ -19,7 +19,7 @@ _SURE_CROSSING = 0.1  # ... or, where more of them do, of those beside it,
 _SURE_LINES = 8  # and it has so many lines on either side
 _FIRST_FILL = 0.55  # lines of a column fill its pitch; the cells of a table do not
 _REST_FILL = 0.22  # there may be more columns behind the next one
-_LEAST_COLUMN = 4.0  # font sizes: what is narrower is a list mark or a line number
+LEAST_COLUMN = 4.0  # font sizes: what is narrower is a list mark or a line number
 
 
 def strips(pieces: Sequence[Piece], right_to_left: bool) -> list[list[Piece]]:
@@ -82,7 +82,7 @@ def _gutter(pieces: Sequence[Piece], right_to_left: bool) -> float | None:
 
 def _are_columns(left: list[Piece], right: list[Piece], size: float, right_to_left: bool) -> bool:
     widths = [_written_width(side) for side in (left, right)]
-    if min(widths) < _LEAST_COLUMN * size:
+    if min(widths) < LEAST_COLUMN * size:
         return False
     pitch = min(piece.left for piece in right) - min(piece.left for piece in left)
     extent = max(piece.right for piece in right) - min(piece.left for piece in right)

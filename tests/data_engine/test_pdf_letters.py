@@ -77,3 +77,25 @@ def test_names_without_unicode_are_spelled_out(tmp_path: Path) -> None:
         "br\\udcf6ken.pdf",
         "caf\\udce9.pdf, page 2: 0 characters",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            ["this model uses self-", "attention and a two-", "stage training"],
+            "uses self-attention and a two-stage tr",
+        ),
+        (["the state-of-the-", "art of it"], "the state-of-the-art of it"),
+        (["a warm-up is a pre-text, and a warm-", "up comes first"], "and a warm-up comes"),
+        (["the upkeep of a self-", "made up-", "keep is high"], "self-made upkeep is"),
+        (["the token of a model, the token-", "model of both"], "the token-model of"),
+        (["this is infor-", "mation that for the formation of it"], "is information that"),
+        (["a line that ends in a divi-", "ded word"], "a divided word"),
+    ],
+)
+def test_hyphens_of_words_are_kept_and_those_of_line_ends_are_not(
+    tmp_path: Path, lines: list[str], told: str
+) -> None:
+    write_pdf(tmp_path / "page.pdf", [column(72, 100, lines)])
+    assert told in read(tmp_path, 0.0).response
