@@ -50,15 +50,17 @@ class CardRenderer(Renderer):
         style = draws.stream("style")
         pixels, surface = gray_surface(options.size, options.size)
         ink, paper = style.integer(0, 70), style.integer(205, 255)
-        if style.chance(options.inverted):
+        inverted = style.chance(options.inverted)
+        if inverted:
             ink, paper = 255 - ink, 255 - paper
         canvas = surface.getCanvas()
         canvas.clear(skia.ColorSetRGB(paper, paper, paper))
-        path = font_file(style.choice(options.fonts), style.chance(options.bold))
-        self._draw_text(canvas, text, path, style, skia.ColorSetRGB(ink, ink, ink))
+        family, bold = style.choice(options.fonts), style.chance(options.bold)
+        self._draw_text(canvas, text, font_file(family, bold), style, skia.ColorSetRGB(ink, ink, ink))
         if options.noise > 0:
             _add_noise(pixels, options.noise, draws.stream("noise"))
-        return Rendered((encode(pixels),), FREE_OCR, text, "card")
+        details = {"family": family, "bold": bold, "inverted": inverted}
+        return Rendered((encode(pixels),), FREE_OCR, text, "card", details)
 
     def _draw_text(self, canvas: skia.Canvas, text: str, path: Path, style: Stream, ink: int) -> None:
         options = self._options

@@ -27,6 +27,7 @@ from data_engine.render.document_blocks import BlockDrawing, BlockMaker, BlockSt
 from data_engine.render.graphics import color_surface, file_versions, graphics_versions, gray_surface, skia
 from data_engine.render.jpeg import encode_page
 from data_engine.render.paragraphs import document_font_file
+from data_engine.render.user_fonts import font_name
 from data_engine.render.writing import writing
 
 _FAMILY_WEIGHTS = {"sans": 0.35, "serif": 0.3, "stix": 0.3, "mono": 0.05, CHINESE_FAMILY: 1.0}
@@ -102,7 +103,7 @@ class DocumentRenderer(Renderer):
         placed = self._layout(draws, style)
         pixels, boxes = self._draw(style, placed)
         grounded = draws.stream("prompt").chance(options.grounding)
-        details = {"language": style.blocks.script.language.code, "blocks": len(placed)}
+        details = _told(style, placed)
         picture = encode_page(pixels, options.jpeg_quality)
         if not grounded:
             text = "\n\n".join(place.block.plain for place in placed if place.block.plain)
@@ -286,3 +287,21 @@ class DocumentRenderer(Renderer):
 def _argb(color: Iterable[int]) -> int:
     red, green, blue = color
     return 0xFF000000 | red << 16 | green << 8 | blue
+
+
+def _told(style: PageStyle, placed: Iterable[Placed]) -> dict[str, Any]:
+    """The style of a page and what it holds, for its provenance."""
+    blocks = style.blocks
+    labels = [place.block.label for place in placed]
+    return {
+        "language": blocks.script.language.code,
+        "family": font_name(blocks.family),
+        "columns": style.columns,
+        "column_lines": style.column_lines,
+        "alignment": blocks.alignment,
+        "table_lines": blocks.table_lines if "table" in labels else "no table",
+        "numbered": blocks.numbered,
+        "colored": style.colored,
+        "blocks": len(labels),
+        "holds": sorted(set(labels)),
+    }

@@ -110,7 +110,16 @@ class PageRenderer(Renderer):
             else:
                 page = _shortened(page)
         picture = self._draw(style, pixels, placed)
-        return Rendered((encode(picture),), FREE_OCR, page.label, "page", {"language": language.code})
+        details = {
+            "language": language.code,
+            "family": style.family,
+            "columns": style.columns,
+            "alignment": "justified" if style.justified else "left",
+            "indented": style.indent > 0,
+            "title": "none" if not page.title else "centred" if style.centred_title else "left",
+            "list": any(block.mark for block in page.blocks),
+        }
+        return Rendered((encode(picture),), FREE_OCR, page.label, "page", details)
 
     def _content(self, stream: Stream, language: Language) -> Page:
         options = self._options

@@ -10,6 +10,7 @@ The quadrilaterals themselves, in pixels and in the same order, are in the prove
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ class SceneTextRenderer(Renderer):
         grounded = draws.stream("prompt").chance(options.grounding)
         texts = [line.text for lines in scene.lines for line in lines]
         quads = [line.quad for lines in scene.lines for line in lines]
-        told |= {"language": language, "signs": len(scene.signs)}
+        told |= {"language": language, "signs": len(scene.signs), "effects": _effects(scene.signs)}
         answer = Answer(texts, quads, told, grounded, self._width, self._height)
         picture = encode_page(scene.pixels, options.jpeg_quality)
         return Rendered(
@@ -266,6 +267,20 @@ class SceneTextRenderer(Renderer):
             if parted(lines):
                 break
         return turn, lines
+
+
+def _effects(signs: Iterable[PlacedSign]) -> list[str]:
+    """What there is on signs besides letters, for the provenance."""
+    found = set()
+    for style in (placed.style for placed in signs):
+        shown = {
+            "plate": style.plate,
+            "outline": style.outline,
+            "shadow": style.shadow,
+            "blur": style.blur or None,
+        }
+        found |= {name for name, value in shown.items() if value is not None}
+    return sorted(found)
 
 
 def _at(quad: Quad, scale: float, x: float, y: float) -> Quad:

@@ -122,6 +122,21 @@ def test_the_same_page_without_boxes_says_the_same() -> None:
         assert not answer.tells_places
 
 
+def test_the_style_of_a_page_is_told() -> None:
+    """What the provenance says of a page is what the page was drawn with."""
+    renderer = renderer_of(tables=0.3)
+    for index in range(6):
+        draws = Draws(4, "document", index)
+        style, details = renderer._style(draws.stream("style")), renderer.render(draws).details
+        labels = {place.block.label for place in renderer._layout(draws, style)}
+        assert details["language"] == style.blocks.script.language.code
+        assert details["family"] == style.blocks.family
+        assert (details["columns"], details["colored"]) == (style.columns, style.colored)
+        assert details["alignment"] == style.blocks.alignment
+        assert set(details["holds"]) == labels
+        assert details["table_lines"] == (style.blocks.table_lines if "table" in labels else "no table")
+
+
 def test_formulas_are_what_mathtext_reads() -> None:
     """Our LaTeX is LaTeX: an independent reader takes all of it (save \\tag, which mathtext does not know)."""
     from matplotlib.mathtext import MathTextParser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from dataclasses import replace
@@ -233,6 +234,39 @@ def test_other_scripts_are_set_whole(language: str) -> None:
         ) == len(rendered.details["quads"])
 
 
+def test_weights_choose_textures_languages_and_families() -> None:
+    renderer = renderer_of(
+        textures={"bricks": 3, "wood": 1, "plain": 0, "gradient": 0, "clouds": 0, "stripes": 0, "shapes": 0},
+        languages={"en": 0, "zh": 0, "de": 0.2, "el": 1},
+        families={"sans": 0, "serif": 0, "stix": 0},
+        size=160,
+        signs=[1, 1],
+    )
+    told = []
+    for index in range(40):
+        with contextlib.suppress(NoSampleError):
+            told.append(rendered_by(renderer, index).details)
+    grounds, languages = ([details[key] for details in told] for key in ("ground", "language"))
+    assert grounds.count("bricks") > grounds.count("wood") > 0
+    assert languages.count("el") > languages.count("de") > 0
+    assert len(told) == grounds.count("bricks") + grounds.count("wood")
+    assert renderer._writing.families == {"de": {"mono": 0.1}, "el": {"mono": 0.1}}
+    with pytest.raises(ConfigError, match=r"options.families leaves none for language 'he': it needs sans"):
+        renderer_of(languages=["he"], families={"sans": 0})
+
+
+def test_what_is_on_signs_is_told() -> None:
+    bare = {"plates": 0.0, "outlines": 0.0, "shadows": 0.0, "blur": 0.0, "textures": ["plain"], "size": 160}
+    assert rendered_by(renderer_of(**bare), 0).details["effects"] == []
+    full = dict.fromkeys(("plates", "outlines", "shadows", "blur"), 1.0)
+    assert rendered_by(renderer_of(**bare | full), 0).details["effects"] == [
+        "blur",
+        "outline",
+        "plate",
+        "shadow",
+    ]
+
+
 @needs_assets
 def test_chinese_signs_are_drawn() -> None:
     renderer = SceneTextRenderer(SceneTextOptions(languages=["zh"], grounding=0.0, size=256))
@@ -388,6 +422,8 @@ def test_a_bad_directory_is_refused(tmp_path: Path, name: str, sentence: str) ->
     ("options", "sentence"),
     [
         ({"textures": ["brick"]}, "options.textures=brick is not possible; did you mean 'bricks'?"),
+        ({"languages": {"en": 0, "zh": 0}}, "options.languages needs at least one of en, zh"),
+        ({"families": {"sans": -1}}, "options.families.sans=-1 is not possible"),
         ({"textures": []}, "options.textures needs at least one of plain, gradient"),
         ({"languages": ["xx"]}, "options.languages=xx is not possible"),
         (

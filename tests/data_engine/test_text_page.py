@@ -70,6 +70,15 @@ def test_what_does_not_fit_is_set_smaller_or_skipped() -> None:
         pages(1, overflow="skip", **crowded)
 
 
+def test_the_style_of_a_page_is_told() -> None:
+    (page,) = pages(1, family="mono", alignment="justified", length=[9, 9])
+    assert (page.details["family"], page.details["alignment"], page.details["pages"]) == (
+        "mono",
+        "justified",
+        1,
+    )
+
+
 def lines_of(picture: np.ndarray) -> list[np.ndarray]:
     """The lines of a page from top to bottom, each the ink between two white rows."""
     rows = np.concatenate([[False], (picture < 200).any(axis=1), [False]]).astype(int)
