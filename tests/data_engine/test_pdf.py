@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 from pathlib import Path
 from statistics import median
 
@@ -23,7 +25,7 @@ from data_engine.render.document import DocumentRenderer
 from data_engine.render.graphics import skia
 from data_engine.render.pdf import PdfRenderer
 from tests.data_engine.conftest import make, needs_assets
-from tests.data_engine.pdfs import HEIGHT, WIDTH, column, text_at, write_pdf
+from tests.data_engine.pdfs import HEIGHT, WIDTH, column, text_at, turned_text, write_pdf
 
 LEFT = [f"left column line {number} goes on to its edge" for number in range(12)]
 RIGHT = [f"right column line {number} goes on to its edge" for number in range(12)]
@@ -257,16 +259,20 @@ def test_shards_are_the_same_with_one_and_two_workers(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize("language", ["he", "ar", "ru", pytest.param("zh", marks=needs_assets)])
-def test_documents_printed_to_pdf_are_read_back(tmp_path: Path, language: str) -> None:
-    """Our own documents as PDFs by skia: columns, headings, lists and tables come back in order and in words."""
+def print_documents(path: Path, language: str, **options: float) -> list[list[str]]:
+    """Four of our own documents as one PDF by skia; the texts of the blocks of each."""
     printer = DocumentRenderer(
         DocumentOptions(
-            languages=[language], size=[WIDTH, HEIGHT], figures=0.0, formulas=0.0, font_pixels=[9.0, 11.0]
+            languages=[language],
+            size=[WIDTH, HEIGHT],
+            figures=0.0,
+            formulas=0.0,
+            font_pixels=[9.0, 11.0],
+            **options,  # type: ignore[arg-type]
         )
     )
     written: list[list[str]] = []
-    stream = skia.FILEWStream(str(tmp_path / "printed.pdf"))
+    stream = skia.FILEWStream(str(path))
     with skia.PDF.MakeDocument(stream) as document:
         for index in range(4):
             draws = Draws(8, "document", index)
@@ -276,7 +282,13 @@ def test_documents_printed_to_pdf_are_read_back(tmp_path: Path, language: str) -
                     place.block.paint(canvas, place.x, place.y)
             written.append([place.block.text for place in placed])
     stream.flush()
-    del stream
+    return written
+
+
+@pytest.mark.parametrize("language", ["he", "ar", "ru", pytest.param("zh", marks=needs_assets)])
+def test_documents_printed_to_pdf_are_read_back(tmp_path: Path, language: str) -> None:
+    """Our own documents as PDFs by skia: columns, headings, lists and tables come back in order and in words."""
+    written = print_documents(tmp_path / "printed.pdf", language)
     renderer = PdfRenderer(PdfOptions(source=str(tmp_path), grounding=1.0))
     likeness = []
     for index in range(4):
@@ -288,3 +300,48 @@ def test_documents_printed_to_pdf_are_read_back(tmp_path: Path, language: str) -
     assert median(likeness) > 0.96, likeness
     # pdfium turns "1." of a right-to-left line into ".1", and a table there may come as text.
     assert min(likeness) > (0.75 if language in ("he", "ar") else 0.93), likeness
+
+
+@pytest.mark.parametrize("language", ["ar", "ru", pytest.param("zh", marks=needs_assets)])
+def test_boxes_of_documents_printed_to_pdf_hold_their_ink_and_no_others(
+    tmp_path: Path, language: str
+) -> None:
+    """By pixels; without tables, whose lines are no text."""
+    print_documents(tmp_path / "printed.pdf", language, tables=0.0)
+    renderer = PdfRenderer(PdfOptions(source=str(tmp_path), grounding=1.0, jpeg_quality=None))
+    for index in range(4):
+        rendered = renderer.render(Draws(8, "pdf", index))
+        boxes = boxes_in_pixels(rendered)
+        ink = gray_pixels(rendered) < 160
+        owners = np.zeros(ink.shape, np.uint8)
+        for _, (left, top, right, bottom) in boxes:
+            assert ink[top:bottom, left:right].sum() > 20
+            owners[top:bottom, left:right] += 1
+        total = ink.sum()
+        assert (ink & (owners == 0)).sum() < 0.01 * total
+        assert (ink & (owners > 1)).sum() < 0.01 * total
+    renderer.close()
+
+
+def test_golden_labels(tmp_path: Path) -> None:
+    """What is asked and answered must not change without a new ENGINE_VERSION; boxes may, by a pixel."""
+    lines = ["A paragraph with a self-", "made word, a divi-", "ded one and some more words.", "1. an item"]
+    table = "".join(
+        text_at(72 + 110 * place, 300 + 15 * row, f"cell {row} {place}", 10)
+        for row in range(4)
+        for place in range(3)
+    )
+    pages = [
+        two_columns() + turned_text(34, 500, "up the margin", 90),
+        text_at(72, 60, "A Heading", 16, "F2") + column(72, 200, lines) + table,
+        column(72, 80, LEFT) + text_at(200, 360, "E = mc + 7", 12) + turned_text(150, 600, "DRAFT", 45, 60),
+    ]
+    write_pdf(tmp_path / "pages.pdf", pages)
+    renderer = PdfRenderer(PdfOptions(source=str(tmp_path), grounding=0.5))
+    digest = hashlib.sha256()
+    for index in range(9):
+        rendered = renderer.render(Draws(5, "pdf", index))
+        told = re.sub(r"<\|det\|>.*?<\|/det\|>", "", rendered.response)
+        digest.update(f"{rendered.prompt}\n{told}\n".encode())
+    renderer.close()
+    assert digest.hexdigest()[:16] == "08bad4c36fb9eff5"
