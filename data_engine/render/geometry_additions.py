@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 
 from data_engine.random_stream import Stream
-from data_engine.render.geometry_plane import between, distance_to_line, foot_share, mirrored
+from data_engine.render.geometry_plane import Point, between, distance_to_line, foot_share, mirrored
 from data_engine.render.geometry_sketch import Line, Sketch
 
+_FLATTEST = 0.26
+"""Tangent of the least angle between two lines from a point; flatter ones could not be told apart."""
 _MIDDLES = (0.5, 0.5, 1 / 3, 2 / 3)
 """Shares of a side that exercises name more often than others."""
 
@@ -53,14 +55,27 @@ def _sides_opposite(sketch: Sketch, corner: int) -> list[Line]:
     ]
 
 
+def _join(sketch: Sketch, corner: int, place: Point) -> bool:
+    """A line from a corner, unless another leaves there in nearly the same direction."""
+    x, y = sketch.points[corner]
+    across, up = place[0] - x, place[1] - y
+    for line in sketch.lines:
+        if corner in line[:2]:
+            other_x, other_y = sketch.points[_other(line, corner)]
+            right, above = other_x - x, other_y - y
+            # Of two vectors, the cross product over the inner one is the tangent of the angle between them.
+            if abs(across * above - up * right) < _FLATTEST * (across * right + up * above):
+                return False
+    sketch.add_line(corner, sketch.add_point(place))
+    return True
+
+
 def _add_line_to_side(sketch: Sketch, stream: Stream) -> bool:
     corner = stream.choice(sketch.corners)
     sides = _sides_opposite(sketch, corner)
     if not sides:
         return False
-    ends = sketch.ends(stream.choice(sides))
-    sketch.add_line(corner, sketch.add_point(between(*ends, _share(stream))))
-    return True
+    return _join(sketch, corner, between(*sketch.ends(stream.choice(sides)), _share(stream)))
 
 
 def _add_height(sketch: Sketch, stream: Stream) -> bool:
@@ -73,9 +88,7 @@ def _add_height(sketch: Sketch, stream: Stream) -> bool:
     ]
     if not found:
         return False
-    corner, foot = stream.choice(found)
-    sketch.add_line(corner, sketch.add_point(foot))
-    return True
+    return _join(sketch, *stream.choice(found))
 
 
 def _add_parallel(sketch: Sketch, stream: Stream) -> bool:

@@ -192,17 +192,20 @@ def _can_be_told_apart(points: list[Point], lines: list[Line], centers: list[Poi
     for start, end, _ in lines:
         (x, y), (to_x, to_y) = points[start], points[end]
         across, up = to_x - x, to_y - y
-        length = math.hypot(across, up)
+        square = across * across + up * up
+        length = math.sqrt(square)
+        near = _NEAREST_LINE * length
         direction = math.atan2(up, across)
         back = direction - math.pi if direction > 0 else direction + math.pi
         angles[start].append(direction)
         angles[end].append(back)
         for number, (point_x, point_y) in enumerate(points):
-            if number in (start, end):
+            right, above = point_x - x, point_y - y
+            off = abs(across * above - up * right)
+            if off > near or number in (start, end):
                 continue
-            off = abs(across * (point_y - y) - up * (point_x - x)) / length
-            if off < _NEAREST_LINE and 0 < (across * (point_x - x) + up * (point_y - y)) / length < length:
-                if off > _ON_LINE:
+            if 0 < across * right + up * above < square:
+                if off > _ON_LINE * length:
                     return False
                 angles[number] += [direction, back]
     for found in angles.values():

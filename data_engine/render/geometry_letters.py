@@ -50,9 +50,7 @@ class LetterWriter:
     def _ink_in(self, left: float, top: float, right: float, bottom: float) -> int:
         """How many pixels of a box are inked."""
         box = self._picture[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
-        if box.size and box.min() >= self._clean:
-            return 0
-        return int(np.count_nonzero(box < self._clean)) + (not box.size)
+        return int(np.count_nonzero(box < self._clean)) if box.size else 1
 
 
 def places_beside(figure: Figure, point: Point, away: float) -> Iterator[Point]:
@@ -64,17 +62,20 @@ def places_beside(figure: Figure, point: Point, away: float) -> Iterator[Point]:
 def _free_directions(figure: Figure, point: Point) -> list[float]:
     """In radians: the middles of the gaps between lines, the widest first, then places nearer to their sides."""
     busy: list[float] = []
+    x, y = point
     for segment in figure.segments:
-        start, end = figure.points[segment.start], figure.points[segment.end]
-        across, up = end[0] - start[0], end[1] - start[1]
+        (start_x, start_y), (end_x, end_y) = figure.points[segment.start], figure.points[segment.end]
+        across, up, right, above = end_x - start_x, end_y - start_y, x - start_x, y - start_y
         length = math.hypot(across, up)
-        right, above = point[0] - start[0], point[1] - start[1]
         if abs(across * above - up * right) > _BUSY * length:
             continue
-        if not -_BUSY < (across * right + up * above) / length < length + _BUSY:
+        along = (across * right + up * above) / length
+        if not -_BUSY < along < length + _BUSY:
             continue
-        others = [other for other in (start, end) if math.dist(point, other) > _BUSY]
-        busy += [math.atan2(other[1] - point[1], other[0] - point[0]) for other in others]
+        if along > _BUSY:
+            busy.append(math.atan2(-above, -right))
+        if along < length - _BUSY:
+            busy.append(math.atan2(end_y - y, end_x - x))
     for circle in figure.circles:
         distance = math.dist(point, circle.center)
         if abs(distance - circle.radius) < _BUSY:

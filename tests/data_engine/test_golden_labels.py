@@ -21,7 +21,7 @@ GOLDEN = [
         "9240bb90190967cd",
     ),  # the engine draws, it does not tell
     ("chemistry", {"size": 512}, "74d444f20d3284e9"),
-    ("geometry", {"size": 128}, "e05e4752e98a6162"),
+    ("geometry", {"size": 128}, "36b770e6dfb98877"),
     ("text_page", {"size": 300, "length": [20, 60]}, "68178904b52c586e"),
     ("scene_text", {"size": 256}, "5be3a48fad974239"),
 ]
