@@ -29,9 +29,8 @@ class DocumentOptions:
     """[WIDTH,HEIGHT] in pixels, or one number for a square."""
     grounding: float = 0.5
     """Share answered with boxes (prompt: Convert the document to markdown); the others: Free OCR, no boxes."""
-    languages: Any = field(default_factory=lambda: list(SCRIPTS))
-    """Languages to draw from: en, zh (needs the Chinese font), de, fr, es, ru, el, he, ar; or their weights,
-    {zh: 3, he: 0}, the others being 1."""
+    languages: Any = None
+    """Weights of en, zh (needs the Chinese font), de, fr, es, ru, el, he, ar; null: all alike."""
     words_file: str | None = None
     """UTF-8 file with a word per line, of any language: pages of these words instead of the languages."""
     fonts: list[str] = field(default_factory=list)
@@ -75,7 +74,7 @@ class DocumentOptions:
             span("options.font_pixels", self.font_pixels, 5, min(width, height) / 8)
 
     def language_weights(self) -> dict[str, float]:
-        return weights("options.languages", self.languages, dict.fromkeys(SCRIPTS, 1.0))
+        return _language_weights(self.languages, dict.fromkeys(SCRIPTS, 1.0))
 
     @property
     def special_share(self) -> float:
@@ -92,9 +91,9 @@ class TextPageOptions:
     """What length counts: words (split at blanks), or characters (for scripts without blanks)."""
     length: list[int] = field(default_factory=lambda: [200, 400])
     """[MIN,MAX] units on a page; exactly so many are drawn."""
-    languages: Any = field(default_factory=lambda: ["en"])
-    """Languages of random words: en, zh (units=characters), de, fr, es, ru, el, he, ar; or their weights,
-    {de: 0.5}, en being 1 and the others 0."""
+    languages: Any = None
+    """Weights of the languages of random words: en, zh (units=characters), de, fr, es, ru, el, he, ar; null: {en: 1},
+    the others 0."""
     words_file: str | None = None
     """UTF-8 file with a word per line, of any language: random words are drawn from it instead of the languages."""
     paper: Any = "a4"
@@ -155,7 +154,7 @@ class TextPageOptions:
             )
 
     def language_weights(self) -> dict[str, float]:
-        return weights("options.languages", self.languages, dict.fromkeys(SCRIPTS, 0.0) | {"en": 1.0})
+        return _language_weights(self.languages, dict.fromkeys(SCRIPTS, 0.0) | {"en": 1.0})
 
     @property
     def scale(self) -> float:
@@ -212,3 +211,7 @@ class PdfOptions:
 def check_jpeg_quality(quality: int | None) -> None:
     if quality is not None:
         in_range("options.jpeg_quality", quality, 1, 100)
+
+
+def _language_weights(given: Any, usual: dict[str, float]) -> dict[str, float]:
+    return weights("options.languages", {} if given is None else given, usual)

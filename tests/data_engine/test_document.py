@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from lxml import html
 
-from data_engine.document_options import DocumentOptions
+from data_engine.command import schema_of
+from data_engine.command_line import compose
+from data_engine.document_options import DocumentOptions, TextPageOptions
 from data_engine.languages import SCRIPTS
 from data_engine.markup import parse_grounded
 from data_engine.random_stream import Draws, Stream
@@ -158,6 +160,21 @@ def test_every_language_can_be_written_with_its_fonts() -> None:
         for family in script.families:
             if family != "chinese":
                 assert undrawable(text + text.upper(), family) == [], (script.language.code, family)
+
+
+def test_languages_may_have_weights() -> None:
+    usual, changed, listed = (
+        DocumentOptions(**options).language_weights()
+        for options in ({}, {"languages": {"zh": 0, "he": 3}}, {"languages": ["de", "de", "he"]})
+    )
+    assert usual == dict.fromkeys(SCRIPTS, 1.0)
+    assert changed == usual | {"zh": 0, "he": 3}
+    assert listed == dict.fromkeys(SCRIPTS, 0.0) | {"de": 2.0, "he": 1.0}
+    assert TextPageOptions(languages={"de": 0.5}).language_weights()["en"] == 1.0
+    for kind in ("document", "text_page", "scene_text"):  # the command line takes both
+        for value in ("{en: 0, he: 1}", "[he]"):
+            arguments = [f"kind={kind}", "out=x", "samples=1", f"options.languages={value}"]
+            assert "he" in compose(schema_of(arguments), arguments).options.languages
 
 
 def test_right_to_left_text_begins_on_the_right() -> None:
