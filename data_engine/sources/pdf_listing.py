@@ -16,12 +16,15 @@ from typing import Any
 
 from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_bytes, sha256_of
+from data_engine.sources.pdf_forms import drawn_by_forms
 
 PASSWORD = "password-protected PDF"
 BROKEN = "broken PDF"
 EMPTY = "PDF without pages"
 TOO_LARGE = "PDF larger than options.largest_megabytes"
 UNREADABLE = "unreadable PDF"
+TOO_COMPLEX = "PDF too complex"
+_MOST_DRAWN = 2_000_000  # operations: seconds to open
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ def _inspect(root: Path, path: str, largest_megabytes: float) -> PdfFile:
         if file.stat().st_size > largest_megabytes * 1e6:
             return PdfFile(path, 0, "", TOO_LARGE)
         digest = sha256_of(file)
+        if drawn_by_forms(file, _MOST_DRAWN) > _MOST_DRAWN:
+            return PdfFile(path, 0, digest, TOO_COMPLEX)
         document = pypdfium2.PdfDocument(file)
     except OSError:
         return PdfFile(path, 0, "", UNREADABLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,21 @@ def test_forms_inside_of_forms_are_counted_each_time_they_are_drawn(tmp_path: Pa
     write_pdf(tmp_path / "page.pdf", [BODY + "/X Do " * 4], resources="/XObject << /X 5 0 R >>", others=forms)
     with pytest.raises(NoSampleError, match="page too complex"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_whose_forms_grow_tenfold_per_level_is_never_opened(tmp_path: Path, packed: bool) -> None:
+    form = "/Type /XObject /Subtype /Form /BBox [0 0 612 792]"
+    content, filtered = "/X Do " * 10, ""
+    if packed:
+        content, filtered = zlib.compress(content.encode()).decode("latin-1"), "/Filter /FlateDecode"
+    nested = [
+        stream(f"{form} {filtered} /Resources << /XObject << /X {6 + level} 0 R >> >>", content)
+        for level in range(9)
+    ]
+    forms = [*nested, stream(form, "0 0 1 1 re f")]
+    write_pdf(tmp_path / "page.pdf", [BODY + "/X Do "], resources="/XObject << /X 5 0 R >>", others=forms)
+    start = time.process_time()
+    with pytest.raises(NoSampleError, match=r"PDF too complex: page\.pdf"):
+        read(tmp_path)
+    assert time.process_time() - start < 5
