@@ -35,8 +35,8 @@ class ChemistryOptions:
     size: Any = 512
     """Side of the square image in pixels, or [WIDTH,HEIGHT]."""
     smiles: str | None = None
-    """File of molecules, plain or .gz: .csv or .tsv with a column smiles; else a molecule per line, the SMILES first or
-    after a number, as in PubChem's CID-SMILES; null: the NCI list inside RDKit."""
+    """File of molecules, plain or a .gz of at most 256 MB unpacked: .csv or .tsv with a column smiles; else a molecule
+    per line, the SMILES first or after a number, as in PubChem's CID-SMILES; null: the NCI list inside RDKit."""
     max_atoms: int | None = None
     """Leave out molecules with more heavy atoms; null: draw all."""
     split: str = "all"
@@ -67,15 +67,15 @@ class ChemistryOptions:
     """Share of drawings that write CH3 at the ends of chains."""
     deuterium: float = 0.3
     """Share of drawings that write D and T instead of 2H and 3H."""
-    abbreviations: float = 0.1
+    abbreviations: float = 0.08
     """Share of drawings with groups as letters (OMe, CO2H, Ph); the label is written out all the same."""
     hydrogens: float = 0.02
     """Share of drawings of small molecules that show every hydrogen atom."""
-    numbers: float = 0.02
+    numbers: float = 0.01
     """Share of drawings with a number at every atom."""
     descriptors: float = 0.05
     """Share of drawings with R, S, E and Z written beside."""
-    legends: float = 0.1
+    legends: float = 0.06
     """Share of drawings with a number or name of the molecule below; it is no part of the label."""
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Where molecules come from: a file of SMILES, or the list of the NCI that every RDKit wheel carries.
 
 A file may have a line for each of PubChem's 119 million compounds, and every worker opens it: it is read through once,
-for its hash and the place of every 256th molecule, and after that a few kilobytes per molecule that is drawn.
+for its hash and the place of every 128th molecule, and after that a few kilobytes per molecule that is drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_UTF8 = "line that is not UTF-8"
 NO_SMILES = "line without a SMILES"
 _TABLES = {".csv": ",", ".tsv": "\t"}
 """Endings of files with a header, and what parts their columns."""
-_STRIDE = 256
+_STRIDE = 128
 _CHUNK = 1 << 22
 _LARGEST_UNPACKED = 1 << 28
 """Bytes that a .gz may hold: every worker unpacks its own copy."""
@@ -42,6 +42,7 @@ class Molecules:
     def __init__(self, path: Path) -> None:
         """ConfigError when the file cannot be read, holds nothing, or its header names no SMILES."""
         self.path = path
+        self._last: tuple[int, tuple[int, bytes]] | None = None
         self._separator = _TABLES.get(Path(path.name.removesuffix(".gz")).suffix)
         try:
             self._file = _unpacked(path) if path.suffix == ".gz" else open(path, "rb")  # noqa: SIM115 - kept open
@@ -63,7 +64,9 @@ class Molecules:
         """(number from 1, bytes) of the line with a molecule. Raises OSError as the file system reports it."""
         if not 0 <= number < len(self):
             raise IndexError(f"there is no molecule {number} of {len(self)}")
-        return self._line(number + self._first)
+        if self._last is None or self._last[0] != number:  # a sample asks for its line more than once
+            self._last = (number, self._line(number + self._first))
+        return self._last[1]
 
     def smiles(self, line: bytes) -> str:
         """The SMILES of a line. ValueError, NOT_UTF8 or NO_SMILES, when there is none."""
@@ -99,7 +102,7 @@ class Molecules:
         raise OSError(None, f"{self.path} has become shorter")
 
     def _scan(self, digest: hashlib._Hash) -> None:
-        """Note where every 256th line that is not empty begins, and its number."""
+        """Note where every 128th line that is not empty begins, and its number."""
         self._starts, self._lines, self._count = array("Q"), array("Q"), 0
         lines = 0
         for starts, is_full in _line_starts(self._file, digest):

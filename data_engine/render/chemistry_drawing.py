@@ -32,10 +32,12 @@ _MOST_WITH_HYDROGENS = 16
 """Heavy atoms. Larger molecules have no room for their hydrogen."""
 _LEAST_DISTANCE = 6.0
 """Pixels between two atoms."""
+_BOND = 1.5
+"""Length of bonds in RDKit's layouts."""
 _LEAST_BONDS = 0.25
-"""Distance of two atoms in mean bonds; the carbons of camphor come as near as 0.42, and can be told apart."""
+"""Distance of two atoms in bonds; the carbons of camphor come as near as 0.42, and can be told apart."""
 _LETTERS = 1.5
-"""Heights of a letter that a mean bond takes, and that lie between two molecules: a letter covers no bond then."""
+"""Heights of a letter that a bond takes, and that lie between two molecules: a letter covers no bond then."""
 _FARTHEST_CROSSING = 3
 """Bonds between two bonds that cross. Bridged rings cross with 1 or 2; more is a chain that runs over itself."""
 
@@ -97,15 +99,12 @@ def is_crowded(drawer: Any, drawn: Chem.Mol) -> bool:
     nearest = math.sqrt(squares.min())
     if nearest == 0:
         return True
-    bonded = Chem.GetAdjacencyMatrix(drawn).astype(bool)
     unit = _pixels_per_unit(drawer, places)
     letter = drawer.FontSize() / unit
     if drawn.GetNumBonds():
-        bonds = np.sqrt(squares[bonded])
-        mean = bonds.mean()
-        if mean < _LETTERS * letter or nearest < max(_LEAST_DISTANCE / unit, _LEAST_BONDS * mean):
+        if _BOND < _LETTERS * letter or nearest < max(_LEAST_DISTANCE / unit, _LEAST_BONDS * _BOND):
             return True
-        if nearest < _NO_CROSSING * bonds.max() and _runs_over_itself(drawn, places, bonded):
+        if nearest < _NO_CROSSING * _BOND and _runs_over_itself(drawn, places):
             return True
     # Between two molecules of one picture, a salt and its water, letters need room as well.
     molecules = Chem.GetMolFrags(drawn)
@@ -126,8 +125,8 @@ def _pixels_per_unit(drawer: Any, places: np.ndarray) -> float:
     return drawn / math.dist(places[0], places[other])
 
 
-def _runs_over_itself(drawn: Chem.Mol, places: np.ndarray, bonded: np.ndarray) -> bool:
-    ends = np.argwhere(np.triu(bonded))  # [bond, 2]
+def _runs_over_itself(drawn: Chem.Mol, places: np.ndarray) -> bool:
+    ends = np.argwhere(np.triu(Chem.GetAdjacencyMatrix(drawn)))  # [bond, 2]
     starts = places[ends[:, 0]]
     along = places[ends[:, 1]] - starts
 
