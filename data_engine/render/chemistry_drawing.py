@@ -102,7 +102,7 @@ def is_crowded(drawer: Any, drawn: Chem.Mol) -> bool:
     unit = _pixels_per_unit(drawer, places)
     letter = drawer.FontSize() / unit
     if drawn.GetNumBonds():
-        if _BOND < _LETTERS * letter or nearest < max(_LEAST_DISTANCE / unit, _LEAST_BONDS * _BOND):
+        if _LETTERS * letter > _BOND or nearest < max(_LEAST_DISTANCE / unit, _LEAST_BONDS * _BOND):
             return True
         if nearest < _NO_CROSSING * _BOND and _runs_over_itself(drawn, places):
             return True
