@@ -59,7 +59,8 @@ class Plan:
     def all_options(self) -> dict[str, Any]:
         """The options of the kind, and under "degrade" those of the degradation where there is one."""
         degradation = {"degrade": asdict(self.degrade)} if self.degrade.probability > 0 else {}
-        return {**asdict(self.options), **degradation}
+        options: dict[str, Any] = _plain_numbers({**asdict(self.options), **degradation})
+        return options
 
     def versions(self) -> dict[str, str]:
         """What besides the options decides the bytes. ConfigError when a font or file that is needed is missing."""
@@ -133,6 +134,15 @@ def make_sample(renderer: Renderer, kind: str, seed: int, index: int) -> Sample 
         near = printable(error.object[max(0, error.start - 30) : error.end + 30])
         return Skipped(index, "text is not Unicode", f"{sample.key}, near {near}")
     return sample
+
+
+def _plain_numbers(value: Any) -> Any:
+    """The same with 26 for 26.0: a default in Python and a number of the command line are one option."""
+    if isinstance(value, dict):
+        return {key: _plain_numbers(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_numbers(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _renderer: tuple[str, Renderer, dict[str, str]] | None = None

@@ -108,8 +108,8 @@ def test_what_the_layout_has_room_for_is_legible_when_drawn(charts: Charts) -> N
 
 @needs_assets
 def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
-    dictionaries = samples("chart", label="dictionary")
-    for table, other in zip(samples("chart"), dictionaries, strict=True):
+    dictionaries = samples("chart", 20, engine="echarts", label="dictionary")
+    for table, other in zip(samples("chart", 20, engine="echarts"), dictionaries, strict=True):
         assert other.pictures == table.pictures
         assert other.prompt == "<image>\nConvert the key information of the chart to a python dict:"
         said = json.loads(other.response)
@@ -125,10 +125,11 @@ def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
 
 
 def details(**options: Any) -> list[dict[str, Any]]:
-    """What charts tell of themselves; matplotlib needs no assets."""
-    return [chart.details for chart in samples("chart", 50, engine="matplotlib", languages=["en"], **options)]
+    """What charts tell of themselves."""
+    return [chart.details for chart in samples("chart", 50, engine="echarts", languages=["en"], **options)]
 
 
+@needs_assets
 def test_every_share_and_weight_has_its_way() -> None:
     found = details(
         size=400, forms={"pie": 0, "donut": 0, "rose": 0}, legends=["left"], palettes=["single"], families=["mono"],
@@ -148,6 +149,7 @@ def test_every_share_and_weight_has_its_way() -> None:
         assert one["labels"] == ("inside" if one["form"] == "stacked bar" else "none")
 
 
+@needs_assets
 def test_charts_differ_in_every_way_by_themselves() -> None:
     seen: dict[str, Counter[object]] = {}
     for one in details(size=400):
@@ -222,8 +224,9 @@ def categories(charts: Iterator[Rendered]) -> set[str]:
     return {row[0] for chart in charts for row in Table(chart.response).rows[1:]}
 
 
+@needs_assets
 def test_names_of_the_user_stand_in_charts_of_the_fonts_that_can_write_them(names_file: Path) -> None:
-    options = {"names_file": str(names_file), "names": ["entities"], "engine": "matplotlib", "size": 400}
+    options = {"names_file": str(names_file), "names": ["entities"], "engine": "echarts", "size": 400}
     found = categories(samples("chart", 20, languages=["en"], **options))
     assert len(found) > 20 and all(re.fullmatch(r"Ort \d+", name) for name in found)
 

@@ -13,6 +13,9 @@ import pytest
 from data_engine import run
 from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
+from data_engine.kinds import KINDS
+from data_engine.manifest import canonical_json
+from data_engine.plan import Plan
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered, Renderer
 from tests.data_engine.conftest import Command, make, plan_of, quiet
@@ -201,3 +204,13 @@ def test_text_that_is_no_unicode_is_skipped_and_counted(
     assert "\\ud83d" in outcome.skipped[0].place
     assert "\\udcff.pdf" in outcome.skipped[1].place
     assert outcome.skipped[2].place == "\\udcff.pdf"
+
+
+def test_a_number_is_one_option_with_and_without_a_point() -> None:
+    plans = [
+        Plan("card", KINDS["card"].options(jitter=jitter, font_pixels=[lower, 30.5]), 1, 1, 1, Path("out"))
+        for jitter, lower in ((1.0, 20.0), (1, 20))
+    ]
+    one, other = (plan.all_options() for plan in plans)
+    assert canonical_json(one) == canonical_json(other)
+    assert one["font_pixels"] == [20, 30.5] and one["jitter"] == 1
