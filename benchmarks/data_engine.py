@@ -102,7 +102,8 @@ def bare_pdfium(source: Path) -> Callable[[Path, int], None]:
 
 def rows(source: Path | None) -> list[Row]:
     """All rows that can be measured here."""
-    echarts, matplotlib = {"engine": "echarts"}, {"engine": "matplotlib"}
+    whole: dict[str, Any] = {"sides": [1.0, 1.0]}  # exactly 512 px, as the usual ways
+    echarts, matplotlib = {"engine": "echarts", **whole}, {"engine": "matplotlib", **whole}
     browsers = (
         UsualWay("snapshot-selenium, fresh browser", selenium_chart(reused=False), 3),
         UsualWay("one browser for all", selenium_chart(reused=True)),
