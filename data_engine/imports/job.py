@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from os import getpid
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from data_engine.sample import IMAGE_PLACEHOLDER, Sample, printable
 from data_engine.shards import FinishedShard, Skipped, write_shard
 
 KIND = "import"
-_VERSION = 1
+_VERSION = 2
 """Changes whenever the same records give other samples."""
 _TRIED_PIECES, _TRIED_RECORDS = 8, 8
 
@@ -93,7 +93,7 @@ class ImportJob:
         return {
             "options": asdict(self.wish.options),
             "versions": {"engine": str(ENGINE_VERSION), **_versions()},
-            "plan": {**wish, "source": str(self.wish.source.resolve())},
+            "plan": {**wish, "source": str(self.wish.source)},
         }
 
     def make_shard(self, number: int) -> FinishedShard:
@@ -134,6 +134,17 @@ def _versions() -> dict[str, str]:
     return {"pillow": PIL.__version__}
 
 
+def _absolute(wish: Import) -> Import:
+    """With paths that mean the same in any directory, as the manifest keeps them.
+
+    Links are not followed: places tell the names that the user gave, and a link in a cache of the Hugging Face hub
+    leads to a file whose name says neither its format nor its split.
+    """
+    images = wish.options.images
+    options = replace(wish.options, images=None if images is None else os.path.abspath(images))
+    return replace(wish, source=Path(os.path.abspath(wish.source)), options=options)
+
+
 @contextmanager
 def open_import(wish: Import, say: Callable[[str], None]) -> Iterator[ImportJob]:
     """Look at the source and open it as a job. `say` tells what was found out.
@@ -143,7 +154,8 @@ def open_import(wish: Import, say: Callable[[str], None]) -> Iterator[ImportJob]
     """
     if wish.prompt is not None and wish.prompt.count(IMAGE_PLACEHOLDER) > 1:
         raise ConfigError(f"prompt has several {IMAGE_PLACEHOLDER} marks: give it one, or none.")
-    scratch = wish.directory / f".{KIND}-{platform.node()}-{getpid()}.jsonl"
+    wish = _absolute(wish)
+    scratch = wish.directory / f".{KIND}-{platform.node()}-{os.getpid()}.jsonl"
 
     def scratch_file() -> Path:
         try:

@@ -35,8 +35,10 @@ def json_lines(files: Sequence[Path], options: ImportOptions) -> Iterator[Any]:
             yield from coco_records(content, file, options)
         elif isinstance(content, list):
             for number, entry in enumerate(content, 1):
-                place = {"place": f"entry {number} of {file.name}"}
-                yield place | entry if isinstance(entry, dict) else place
+                place = f"entry {number} of {file.name}"
+                own = entry if isinstance(entry, dict) else {}
+                # An empty one counts as none: else the place would be in the file that is written here.
+                yield {**own, "place": own.get("place") or place}
         else:
             raise ConfigError(
                 f"import={file} is neither COCO's JSON (images, annotations) nor a list of records; give format=jsonl "
@@ -67,11 +69,11 @@ def pairs_in(directory: Path) -> list[tuple[Path, Path]]:
     return [(image, text) for image, text in texts if text.is_file()]
 
 
-def pair_lines(pairs: Sequence[tuple[Path, Path]]) -> Iterator[dict[str, Any]]:
-    """A record per pair; a text that is no UTF-8 keeps its place and is refused there.
+def pair_lines(pairs: Sequence[tuple[Path, Path]], directory: Path) -> Iterator[dict[str, Any]]:
+    """A record per pair found in a directory; a text that is no UTF-8 keeps its place and is refused there.
 
     Raises ConfigError when a text cannot be read.
     """
     for image, text in pairs:
         content = _read(text).decode("utf-8-sig", "surrogateescape").strip()
-        yield {"image": str(image.resolve()), "response": content, "place": str(text)}
+        yield {"image": str(image), "response": content, "place": str(text.relative_to(directory))}

@@ -176,7 +176,7 @@ def _arrow(path: Path, split: str | None) -> Any:
 def open_source(
     path: Path, wanted: str | None, options: ImportOptions, per_piece: int, scratch: Callable[[], Path]
 ) -> Source:
-    """The records at a path. `scratch()` is where COCO's and other JSON may be rewritten as lines.
+    """The records at an absolute path. `scratch()` is where COCO's and other JSON may be rewritten as lines.
 
     Raises ConfigError when there is nothing that can be imported.
     """
@@ -196,7 +196,7 @@ def open_source(
         return open_parquet(files, path, options.split, root, per_piece)
     if name in ("pairs", "coco"):
         file = scratch()
-        write_lines(file, pair_lines(pairs) if pairs else json_lines(files, options))
+        write_lines(file, pair_lines(pairs, path) if pairs else json_lines(files, options))
         files = [file]
     items: Items = partial(text_pieces, characters=options.characters) if name == "text" else lines
     try:
@@ -212,7 +212,7 @@ def _root(options: ImportOptions, default: Path) -> Path:
     root = default if options.images is None else Path(options.images)
     if not root.is_dir():
         raise ConfigError(f"options.images={root} is no directory.")
-    return root.resolve()
+    return root
 
 
 def _is_arrow(path: Path) -> bool:
