@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pyarrow.parquet import ParquetFile
 
 from data_engine.errors import ConfigError, nearest
 from data_engine.foreign import UnusableError
+from data_engine.imports.records import ODD_CELL, UNREADABLE_ROW
 
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 _BATCH = 32
@@ -43,6 +44,8 @@ class ParquetSource:
     tables: tuple[Table, ...]
     root: Path
     per_piece: int
+    columns: tuple[str, ...]
+    """Those that are read; what stands in the others does not matter."""
     format: str = "parquet"
 
     @property
@@ -64,7 +67,7 @@ class ParquetSource:
     def records(self, number: int) -> Iterator[tuple[str, Any]]:
         """The rows of a piece with their places; an UnusableError for those that are damaged."""
         for table, rows in self._parts(number):
-            for row, record in _rows(table.path, rows):
+            for row, record in _rows(table.path, rows, self.columns):
                 yield f"row {row} of {table.path.name}", record
 
     def fields(self) -> set[str]:
@@ -81,9 +84,12 @@ class ParquetSource:
 
 
 def open_parquet(
-    files: Sequence[Path], top: Path, split: str | None, root: Path, per_piece: int
+    files: Sequence[Path], top: Path, split: str | None, root: Path, per_piece: int, used: Set[str]
 ) -> ParquetSource:
-    """The rows of files that lie at `top` or below. ConfigError when they are damaged or do not belong together."""
+    """The rows of files that lie at `top` or below, of them the columns `used`.
+
+    Raises ConfigError when the files are damaged or do not belong together.
+    """
     by_split: dict[str | None, list[Path]] = {}
     for file in files:
         by_split.setdefault(split_of(file.relative_to(top) if file != top else Path(file.name)), []).append(
@@ -108,7 +114,9 @@ def open_parquet(
         first += opened.metadata.num_rows
     if first == 0:
         raise ConfigError(f"import={top} is empty.")
-    return ParquetSource(tuple(tables), root, per_piece)
+    return ParquetSource(
+        tuple(tables), root, per_piece, tuple(name for name in columns or [] if name in used)
+    )
 
 
 def split_of(path: Path) -> str | None:
@@ -143,27 +151,37 @@ def _digest(path: Path) -> str:
         return hashlib.sha256(size.to_bytes(8, "little") + file.read()).hexdigest()
 
 
-def _rows(path: Path, wanted: range) -> Iterator[tuple[int, Any]]:
-    """Some rows of a file with their numbers."""
+def _rows(path: Path, wanted: range, columns: Sequence[str]) -> Iterator[tuple[int, Any]]:
+    """Some rows of a file with their numbers, of them some columns."""
     opened, start = _opened(path), 0
     for group in range(opened.metadata.num_row_groups):
         stop = start + opened.metadata.row_group(group).num_rows
         row = start
         try:
             if start < wanted.stop and wanted.start < stop:
-                for batch in opened.iter_batches(_BATCH, row_groups=[group], use_threads=False):
+                for batch in opened.iter_batches(
+                    _BATCH, row_groups=[group], columns=list(columns), use_threads=False
+                ):
                     here = range(max(row, wanted.start), min(row + len(batch), wanted.stop))
                     if here:
-                        yield from zip(
-                            here, batch.slice(here.start - row, len(here)).to_pylist(), strict=True
-                        )
+                        yield from zip(here, _values(batch.slice(here.start - row, len(here))), strict=True)
                     row += len(batch)
-        except (OSError, pyarrow.ArrowException, UnicodeDecodeError) as error:
+        except (OSError, pyarrow.ArrowException) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the file system; pyarrow's own for damaged data have no number
             for lost in range(max(row, wanted.start), min(stop, wanted.stop)):
                 yield lost, UnusableError("damaged Parquet row group")
         start = stop
+
+
+def _values(batch: pyarrow.RecordBatch) -> list[Any]:
+    """The rows of a batch; an UnusableError for each that holds what Python has no value for."""
+    try:
+        return list(batch.to_pylist())
+    except ODD_CELL:
+        if len(batch) == 1:
+            return [UnusableError(UNREADABLE_ROW)]
+        return [value for row in range(len(batch)) for value in _values(batch.slice(row, 1))]
 
 
 def _line(error: Exception) -> str:

@@ -33,6 +33,9 @@ from data_engine.markup import GRID, Block, GridBox, grid_box, write_grounded
 from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR, locate
 from data_engine.sample import IMAGE_PLACEHOLDER, Sample
 
+ODD_CELL = (ArithmeticError, LookupError, ValueError)
+"""What comes of a cell that Python has no value for: the year 10000, an unknown time zone, text that is no UTF-8."""
+UNREADABLE_ROW = "row cannot be read"
 _TURNS = ("conversations", "messages")
 _KNOWN = {
     "image": ("images", "image"),
@@ -55,6 +58,15 @@ class Fields:
     common_prompt: str | None = None
     """The prompt of records that have none."""
     common_task: str | None = None
+
+
+def used_fields(options: ImportOptions) -> set[str]:
+    """All fields that may ever be looked at."""
+    used = {"boxes", "phrase", *_TURNS}
+    for name, known in _KNOWN.items():
+        wanted = getattr(options, name)
+        used.update(known if wanted is None else (wanted,))
+    return used
 
 
 def choose_fields(

@@ -16,6 +16,7 @@ from data_engine.errors import ConfigError, nearest, one_of
 from data_engine.foreign import UnusableError
 from data_engine.imports.options import FORMATS, ImportOptions
 from data_engine.imports.parts import Items, Piece, lines, read_part, scan, text_pieces
+from data_engine.imports.records import ODD_CELL, UNREADABLE_ROW, used_fields
 from data_engine.imports.rewriting import json_lines, pair_lines, pairs_in, write_lines
 
 _SUFFIXES = {
@@ -142,7 +143,11 @@ class ArrowSource:
     def records(self, number: int) -> Iterator[Located]:
         dataset = _arrow(self.path, self.split)
         for row in self.indices(number):
-            yield f"row {row} of {self.path.name}", dataset[row]
+            try:
+                record = dataset[row]
+            except ODD_CELL:
+                record = UnusableError(UNREADABLE_ROW)
+            yield f"row {row} of {self.path.name}", record
 
     def fields(self) -> set[str]:
         return set(_arrow(self.path, self.split).column_names)
@@ -193,7 +198,7 @@ def open_source(
     if name == "parquet":
         from data_engine.imports.parquet import open_parquet  # pyarrow takes its time to load
 
-        return open_parquet(files, path, options.split, root, per_piece)
+        return open_parquet(files, path, options.split, root, per_piece, used_fields(options))
     if name in ("pairs", "coco"):
         file = scratch()
         write_lines(file, pair_lines(pairs, path) if pairs else json_lines(files, options))

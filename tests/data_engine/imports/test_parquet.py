@@ -89,6 +89,27 @@ def test_a_damaged_part_costs_its_rows(tmp_path: Path) -> None:
         import_from(source, tmp_path / "cut")
 
 
+def test_an_odd_cell_costs_its_row_and_nothing_where_its_column_is_not_used(tmp_path: Path) -> None:
+    source = tmp_path / "a.parquet"
+    torn = pyarrow.array([b"zero", b"\xff", b"two"]).view(pyarrow.string())
+    # Years after 9999, and spans longer than Python has: they are wanted by nobody, or by options.key=.
+    odd = {
+        "changed": pyarrow.array([0, 0, 10**12], pyarrow.timestamp("s")),
+        "day": pyarrow.array([10**9, 0, 0], pyarrow.date32()),
+        "span": pyarrow.array([0, 0, 10**18], pyarrow.duration("s")),
+    }
+    parquet.write_table(pyarrow.table({"text": torn, **odd}), source)
+    import_from(source, tmp_path / "out")
+    assert [Dataset.open(tmp_path / "out").read_text(i).response for i in range(2)] == ["zero", "two"]
+    skipped = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert skipped == [{"index": 1, "reason": "row cannot be read", "place": "row 1 of a.parquet"}]
+    for column, left in {"changed": "zero", "day": "two", "span": "zero"}.items():
+        import_from(source, tmp_path / column, key=column)
+        dataset = Dataset.open(tmp_path / column)
+        assert [dataset.read_text(i).response for i in range(len(dataset))] == [left]
+        assert dataset.manifest["skipped"] == {"row cannot be read": 2}
+
+
 def test_files_of_other_columns_and_of_none_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "two" / "a.parquet", range(3))
     parquet.write_table(pyarrow.table({"text": ["x"]}), tmp_path / "two" / "b.parquet")
