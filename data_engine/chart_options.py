@@ -117,13 +117,13 @@ class ChartOptions:
     markers: Any = None
     """Weights of the points of lines; null: {circle: 4, square: 1, triangle: 1, diamond: 1, ring: 1}."""
     effects: float = 0.35
-    """Share of ECharts charts with gradients, shadows, rounded corners or hatching."""
+    """Share of ECharts charts with gradients, shadows, rounded corners or hatching; lines have none."""
     smooth: float = 0.3
     """Share of ECharts line charts with written values whose lines are smooth."""
     ticks: float = 0.4
     """Share of charts with small ticks at their axes."""
     frame: float = 0.25
-    """Share of charts with a frame around the plotting area."""
+    """Share of charts with a frame around the plotting area, of those without values written above points and bars."""
     font_pixels: list[float] | None = None
     """[MIN,MAX] font size in pixels; null: 0.024 to 0.03 of size, but at least 9 to 10."""
 

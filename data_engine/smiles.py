@@ -94,7 +94,7 @@ class Molecules:
         place = self._lines[block] - 1
         for line in self._file:
             place += 1
-            if not line.rstrip(b"\r\n"):
+            if line in (b"\n", b"\r\n"):
                 continue
             if further == 0:
                 return place, line.rstrip(b"\r\n")

@@ -17,6 +17,7 @@ from data_engine.assets import asset_path
 from data_engine.chart_options import ChartOptions
 from data_engine.errors import ConfigError
 from data_engine.fonts import CHINESE_FAMILY, font_file
+from data_engine.languages import RIGHT_TO_LEFT
 from data_engine.options import width_and_height
 from data_engine.prompts import CHART_TO_DICTIONARY, PARSE_FIGURE
 from data_engine.random_stream import Draws
@@ -88,7 +89,10 @@ class ChartRenderer(Renderer):
                 for bold in (False, True)
                 for character in missing_characters(font_file(family, bold), "".join(given))
             }
-            names[language] = tuple(name for name in given if unknown.isdisjoint(name))
+            # Neither engine turns a line of text round or joins letters.
+            names[language] = tuple(
+                name for name in given if unknown.isdisjoint(name) and not RIGHT_TO_LEFT.search(name)
+            )
             if len(names[language]) < _LEAST_NAMES:
                 raise ConfigError(
                     f"options.names_file={path} has {len(names[language])} names of up to {LONGEST_NAME} characters "
@@ -130,6 +134,8 @@ class ChartRenderer(Renderer):
                 if options.label == "dictionary":
                     prompt, label = CHART_TO_DICTIONARY, content.dictionary()
                 details = _details(content, style) | {"attempt": attempt}
+                if engine == "matplotlib":
+                    details["effects"] = []  # ECharts alone draws them
                 return Rendered((encode(pixels),), prompt, label, engine, details)
         raise NoSampleError(
             "no legible chart",
@@ -208,9 +214,7 @@ def needed_texts(content: ChartContent, style: ChartStyle) -> Counter[str]:
 def is_legible(needed: Counter[str], texts: list[DrawnText], width: int, height: int) -> bool:
     """Whether all needed texts are there, all texts inside of the picture, and none on top of another."""
     drawn = Counter(text.text for text in texts)
-    # ECharts writes the ticks of an axis with commas between thousands; the number is the same.
-    bare = Counter(text.text.replace(",", "") for text in texts)
-    if any(max(drawn[text], bare[text]) < count for text, count in needed.items()):
+    if any(drawn[text] < count for text, count in needed.items()):
         return False
     if any(t.left < 0 or t.top < 0 or t.right > width or t.bottom > height for t in texts):
         return False

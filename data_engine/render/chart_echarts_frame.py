@@ -109,18 +109,21 @@ def category_axis(content: ChartContent, style: ChartStyle, layout: ChartLayout)
 
 
 def value_axis(axis: Axis, style: ChartStyle, grid: bool, title: dict[str, Any]) -> opts.AxisOpts:
+    label = opts.LabelOpts(
+        formatter="{value}" + axis.unit,
+        font_size=style.font_pixels,
+        font_family=style.family,
+        color=style.ink,
+        margin=round(0.5 * style.font_pixels, 1),
+    )
+    if not axis.commas:
+        label.opts["commas"] = False  # canvas_recorder.js: by itself ECharts writes them always
     return opts.AxisOpts(
         type_="value",
         min_=float(axis.minimum),
         max_=float(axis.maximum),
         interval=float(axis.step),
-        axislabel_opts=opts.LabelOpts(
-            formatter="{value}" + axis.unit,
-            font_size=style.font_pixels,
-            font_family=style.family,
-            color=style.ink,
-            margin=round(0.5 * style.font_pixels, 1),
-        ),
+        axislabel_opts=label,
         axisline_opts=axis_line(style),
         axistick_opts=axis_ticks(style),
         splitline_opts=opts.SplitLineOpts(

@@ -38,6 +38,7 @@ _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "ring
 def _use_defaults() -> None:
     """matplotlib's own defaults, whatever the machine's matplotlibrc says; once per process."""
     matplotlib.rcParams.update(matplotlib.rcParamsDefault)
+    matplotlib.rcParams["text.parse_math"] = False  # a name may hold dollar signs
 
 
 def draw_matplotlib(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass
 
 from data_engine.chart_options import ChartOptions
@@ -23,7 +24,12 @@ _DARK_PAPERS = {"#1d2230": 0.7, "#2b2b2b": 0.4}
 _PANELS = ("#e5e5ee", "#e6e6e6", "#e3ece3", "#e5ecf6")
 _DARK_PANEL = "#39404f"
 _SHADES = 4
-_EFFECTS = ("gradient", "shadow", "rounded", "hatching")
+_BARS = ("gradient", "shadow", "rounded", "hatching")
+_SLICES = ("shadow", "rounded", "hatching")
+_EFFECTS = {"line": (), "area": ("gradient",), "pie": _SLICES, "donut": _SLICES, "rose": _SLICES}
+"""What ECharts can adorn a form with; bars with everything."""
+_DIFFERENT = 60
+"""Least distance in RGB of a colour that is added to a palette from all that are there."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,9 @@ def random_style(
     if content.is_round and slice_labels == "outside":
         legend = "none"
     stacked = content.form == "stacked bar"
-    effects = set(stream.sample(_EFFECTS, stream.integer(1, 2)) if stream.chance(options.effects) else [])
+    possible = _EFFECTS.get(content.form, _BARS)
+    wanted = min(stream.integer(1, 2), len(possible)) if stream.chance(options.effects) else 0
+    effects = set(stream.sample(possible, wanted))
     has_bars = any(series.drawn_as == "bar" for series in content.series)
     inside = has_bars and content.labels_shown and (
         stacked or (content.form in ("bar", "horizontal bar") and stream.chance(options.inside_labels))
@@ -142,22 +150,26 @@ def _palette(stream: Stream, name: str, is_dark: bool, count: int) -> tuple[str,
         steps = [low + (high - low) * place / max(1, count - 1) for place in range(count)]
         shades = [colorsys.hls_to_rgb(hue, step, strength) for step in steps]
         return tuple("#" + "".join(f"{round(part * 255):02x}" for part in shade) for shade in shades)
-    palette = stream.shuffled(PALETTES[name])
-    if is_dark:
-        palette = [color for color in palette if _luminance(color) > 0.3]
-    # No colour stands for two names: what is missing are paler ones of those that are there.
-    return tuple(
-        [*palette, *map(_paler, palette), *map(_paler, map(_paler, palette))][: max(count, len(palette))]
-    )
+    palette: list[str] = []
+    others = [color for colors in PALETTES.values() for color in colors]
+    # No colour stands for two names: where the palette has too few, others' that are unlike all of its own are added.
+    for number, color in enumerate([*stream.shuffled(PALETTES[name]), *others]):
+        own = number < len(PALETTES[name])
+        if not own and len(palette) >= count:
+            break
+        if is_dark and _luminance(color) <= 0.3:
+            continue
+        if own or all(math.dist(_rgb(color), _rgb(other)) >= _DIFFERENT for other in palette):
+            palette.append(color)
+    return tuple(palette)
 
 
-def _paler(color: str) -> str:
-    """Half of the way to a light gray."""
-    return "#" + "".join(f"{(int(color[place : place + 2], 16) + 0xD0) // 2:02x}" for place in (1, 3, 5))
+def _rgb(color: str) -> tuple[int, ...]:
+    return tuple(int(color[place : place + 2], 16) for place in (1, 3, 5))
 
 
 def _luminance(color: str) -> float:
-    red, green, blue = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    red, green, blue = (part / 255 for part in _rgb(color))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 

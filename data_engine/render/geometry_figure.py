@@ -183,7 +183,7 @@ def _crossings(points: list[Point], lines: list[Line], rings: list[Circle]) -> l
 
 def _can_be_told_apart(points: list[Point], lines: list[Line], centers: list[Point]) -> bool:
     """Whether no two points run together, no point is nearly on a line, and no two lines nearly on one another."""
-    places = points + [center for center in centers if center not in points]
+    places = points + [center for center in dict.fromkeys(centers) if center not in points]
     for number, (x, y) in enumerate(places):
         for other_x, other_y in places[:number]:
             if (x - other_x) ** 2 + (y - other_y) ** 2 < _NEAREST_POINTS**2:

@@ -83,10 +83,15 @@ def writing(
 def _families(script: Script, given: Sequence[str], weights: Mapping[str, float]) -> dict[str, float]:
     able = [font for font in given if not undrawable(script.letters(), font)]
     if script.language.code == WORDS and not able:  # words of several scripts: each font writes its own
-        able = list(given) or [name for name in script.families if not undrawable(script.letters(), name)]
+        able = list(given)
     if able:
         return dict.fromkeys(able, 1.0)
     found = {family: weights[family] for family in script.families if weights[family] > 0}
+    if script.language.code == WORDS:
+        # Where no family writes all words, each of them writes what it can, and the last one the rest.
+        found = {
+            name: weight for name, weight in found.items() if not undrawable(script.letters(), name)
+        } or found
     if not found:
         raise ConfigError(
             f"options.families leaves none for language '{script.language.code}': it needs "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered
 from data_engine.schema_fields import fields_of
 from tests.data_engine.conftest import needs_assets
-from tests.data_engine.test_labels import Table, samples
+from tests.data_engine.test_labels import Table, pixels_of, samples
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ def test_a_text_that_is_missing_covered_or_cut_is_illegible() -> None:
     assert not is_legible(needed, [text("a", 0), text("b", 15)], 100, 100)
     assert not is_legible(needed, [text("a", 0), text("b", 90)], 100, 100)
     assert not is_legible(Counter(["a", "a"]), [text("a", 0), text("b", 30)], 100, 100)
-    # ECharts writes the ticks of its axes with commas; where the table has them, the picture must.
-    assert is_legible(Counter(["1000"]), [text("1,000", 0)], 100, 100)
+    assert not is_legible(Counter(["1000"]), [text("1,000", 0)], 100, 100)
     assert not is_legible(Counter(["1,000"]), [text("1000", 0)], 100, 100)
 
 
@@ -232,12 +232,75 @@ def test_names_of_the_user_stand_in_charts_of_the_fonts_that_can_write_them(name
 
 
 @needs_assets
+@pytest.mark.parametrize("engine", ["echarts", "matplotlib"])
+def test_names_are_drawn_as_they_are_written(engine: str, tmp_path: Path) -> None:
+    """A name with dollar signs is no formula, one with braces no pattern."""
+    path = tmp_path / "names.txt"
+    path.write_text("".join(f"${number}_1 to ${number}\n" for number in range(60)), "utf-8")
+    plain = tmp_path / "plain.txt"
+    plain.write_text("".join(f"#{number}_1 to #{number}\n" for number in range(60)), "utf-8")
+    options: dict[str, Any] = {"engine": engine, "size": 400, "languages": ["en"], "names": ["entities"]}
+    options |= {"forms": ["bar"], "families": ["mono"]}  # all letters equally wide
+    with_dollars, without = (
+        list(samples("chart", 6, names_file=str(file), **options)) for file in (path, plain)
+    )
+    for one, other in zip(with_dollars, without, strict=True):
+        assert one.response == other.response.replace("#", "$")
+        difference = pixels_of(one) != pixels_of(other)
+        assert 0 < difference.mean() < 0.03  # little more than the signs
+    wild = tmp_path / "wild.txt"
+    wild.write_text("".join(f"{number}$\\zz${{c}}\n" for number in range(60)), "utf-8")
+    assert len(list(samples("chart", 6, names_file=str(wild), **options))) == 6
+
+
+@needs_assets
+def test_commas_stand_in_the_picture_where_they_stand_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    from data_engine.render import chart
+
+    drawn: list[str] = []
+    is_legible = chart.is_legible
+
+    def remember(needed: Counter[str], texts: list[Any], width: int, height: int) -> bool:
+        drawn.extend(text.text for text in texts)
+        return is_legible(needed, texts, width, height)
+
+    monkeypatch.setattr(chart, "is_legible", remember)
+    for engine in ("echarts", "matplotlib"):
+        for thousands in (0.0, 1.0):
+            options = {"labels": 0.5, "percent": 0.0, "thousands": thousands, "forms": ["bar"]}
+            tables = [sample.response for sample in samples("chart", 12, engine=engine, **options)]
+            for texts in (" ".join(drawn), " ".join(tables)):
+                assert bool(re.search(r"\d,\d{3}", texts)) == bool(thousands), (engine, thousands)
+                assert bool(re.search(r"(?<!年)\b[1-9]\d{3,}0\b", texts)) != bool(thousands)
+            drawn.clear()
+
+
+def test_effects_are_told_where_they_are_drawn() -> None:
+    for one in samples("chart", 20, engine="matplotlib", languages=["en"], effects=1.0):
+        assert one.details["effects"] == []
+
+
+@needs_assets
+def test_effects_fit_the_form() -> None:
+    for one in samples("chart", 30, engine="echarts", languages=["en"], effects=1.0):
+        told, form = set(one.details["effects"]), one.details["form"]
+        assert told <= {"gradient", "shadow", "rounded", "hatching"}
+        if form in ("line", "area"):
+            assert told == ({"gradient"} if form == "area" else set())
+        if form in ("pie", "donut", "rose"):
+            assert "gradient" not in told
+
+
+@needs_assets
 def test_a_language_without_names_is_refused(names_file: Path, tmp_path: Path) -> None:
     names_file.write_text("\n".join(f"Ort {number}" for number in range(49)), "utf-8")
     with pytest.raises(
         ConfigError, match=r"names.txt has 49 names .* fonts of 'en' can write: give at least 50"
     ):
         make_renderer("chart", ChartOptions(names_file=str(names_file), languages=["en"]))
+    names_file.write_text("\n".join(f"שלום {number}" for number in range(60)), "utf-8")
+    with pytest.raises(ConfigError, match="has 0 names"):  # drawn from left to right it would be another text
+        make_renderer("chart", ChartOptions(names_file=str(names_file), languages=["en"], families=["sans"]))
     names_file.write_bytes(b"caf\xe9\n")
     with pytest.raises(ConfigError, match=r"names.txt is no UTF-8 \(byte 3\)"):
         make_renderer("chart", ChartOptions(names_file=str(names_file), languages=["en"]))
@@ -257,6 +320,11 @@ def test_no_colour_stands_for_two_names() -> None:
         style = random_style(draws.stream("style"), content, options, 12.0, 512, 512)
         used = style.palette[: 12 if content.is_round else len(content.series)]
         assert len(set(used)) == (12 if content.is_round else 8), style.palette_name
+        if content.is_round:
+            own = 9 if style.palette_name != "single" else 12
+            added = [[int(color[place : place + 2], 16) for place in (1, 3, 5)] for color in used]
+            for number, color in enumerate(added[own:], own):
+                assert min(math.dist(color, other) for other in added[:number]) >= 60, style.palette_name
 
 
 @needs_assets

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import data_engine
 from data_engine.assets import asset_path
 from data_engine.chart_options import CHART_FORMS, ChartOptions
 from data_engine.fonts import font_file
@@ -25,6 +26,7 @@ from tests.data_engine.conftest import needs_assets
 
 SIZE, COUNT, EM = 512, 24, 14.0
 FAMILIES = ("sans", "serif", "mono", "chinese")
+RECORDER = Path(data_engine.__file__).parent / "render/canvas_recorder.js"
 CHROME = next(
     (found for name in ("chromium", "google-chrome", "chrome") if (found := shutil.which(name))), None
 )
@@ -76,14 +78,15 @@ def page_of(options: list[str]) -> str:
             option.replace(f'"fontFamily":"{family}"', f'"fontFamily":"{names}"') for option in options
         ]
     return f"""<!doctype html><meta charset=utf-8><style>body{{margin:0}}{"".join(faces)}</style>
-<script>{asset_path("echarts.min.js").read_text("utf-8")}</script><body><script>
+<script>{asset_path("echarts.min.js").read_text("utf-8")}</script>
+<script>{RECORDER.read_text("utf-8")}</script><body><script>
 const charts = [{",".join(options)}];
 Promise.all([{",".join(loads)}]).then(() => {{
   for (const option of charts) {{
     const place = document.createElement("div");
     place.style.cssText = "width:{SIZE}px;height:{SIZE}px";
     document.body.append(place);
-    echarts.init(place, null, {{devicePixelRatio: 1}}).setOption(option);
+    echarts.init(place, null, {{devicePixelRatio: 1}}).setOption(withoutCommas(option));
   }}
 }});
 </script>"""

@@ -295,3 +295,12 @@ def test_style_is_what_the_options_say() -> None:
 def test_what_is_not_possible_is_refused(options: dict, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         GeometryOptions(**options)
+
+
+def test_two_circles_may_share_their_centre() -> None:
+    from data_engine.render.geometry_figure import _can_be_told_apart
+
+    corners = [(-5.0, -5.0), (5.0, -5.0), (5.0, 5.0), (-5.0, 5.0)]
+    sides = [(number, (number + 1) % 4, False) for number in range(4)]
+    assert _can_be_told_apart(corners, sides, [(0.0, 0.0), (0.0, 0.0)])
+    assert not _can_be_told_apart(corners, sides, [(0.0, 0.0), (0.1, 0.0)])

@@ -121,3 +121,9 @@ def test_a_long_file_takes_no_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert molecules.line(399_999) == (400_000, b"CC(C)Cc1ccc(cc1)C(C)C(=O)O")
     assert taken < 200_000
+
+
+def test_lines_that_ended_twice_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "windows.smi"
+    path.write_bytes(b"CCO\r\r\n\r\r\nCCC\r\r\nCCN\r\r\n")
+    assert all_of(Molecules(path)) == [(1, "CCO"), (2, NO_SMILES), (3, "CCC"), (4, "CCN")]

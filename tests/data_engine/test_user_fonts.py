@@ -184,3 +184,13 @@ def test_bad_fonts_are_refused(tmp_path: Path, korean: str) -> None:
             assert str(caught.value) == f"options.fonts={tmp_path / name} {sentence}"
     with pytest.raises(ConfigError, match=r"options.text and options.words_file cannot be given both"):
         TextPageOptions(text="a.txt", words_file="b.txt")
+
+
+def test_families_weigh_for_words_of_the_user_too(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("haus\nbaum\n", "utf-8")
+    weights = {"sans": 0.0, "serif": 1.0, "mono": 3.0, "stix": 0.0}
+    (found,) = writing({"en": 1.0}, weights, [], str(path)).families.values()
+    assert found == {"serif": 1.0, "mono": 3.0}
+    with pytest.raises(ConfigError, match=r"options.families leaves none"):
+        writing({"en": 1.0}, dict.fromkeys(weights, 0.0), [], str(path))
