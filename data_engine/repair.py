@@ -136,6 +136,11 @@ def job_of(manifest: dict[str, Any], directory: Path) -> Iterator[Job]:
     with opened as job:
         if differs := difference(manifest["versions"], job.manifest()["versions"], "versions"):
             raise ConfigError(f"the dataset cannot be made again here to the same bytes: {differs}.")
+        if job.shards != len(manifest["shards"]):
+            raise ConfigError(
+                f"what the dataset was made from has changed: it gives {job.shards} shards now, and the dataset has "
+                f"{len(manifest['shards'])}."
+            )
         yield job
 
 

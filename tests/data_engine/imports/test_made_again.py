@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from data_engine.dataset import Dataset
+from data_engine.errors import ConfigError
 from data_engine.regenerate import Compared, compare_some
 from data_engine.repair import repair
 from tests.data_engine.imports.test_import import import_from
@@ -58,6 +59,18 @@ def test_relative_paths_mean_the_same_in_another_directory(
     dataset = check_made_again(tmp_path / "pairs")
     assert dataset.read_text(0).provenance["place"] == "a.txt"
     check_made_again(tmp_path / "out")
+
+
+def test_a_source_that_became_shorter_is_said_to_have_changed(tmp_path: Path) -> None:
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out"
+    source.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(9)))
+    import_from(source, out, shard_samples=3)
+    source.write_text('{"text": "text 0"}\n')
+    sentence = "made from has changed: it gives 1 shards now, and the dataset has 3"
+    assert sentence in compare_some(Dataset.open(out), 0).problem
+    (out / "import-000002.tar").unlink()
+    with pytest.raises(ConfigError, match=sentence):
+        repair(out, 1, nobody)
 
 
 def test_entries_with_an_empty_place_are_called_by_their_number(tmp_path: Path) -> None:
