@@ -181,13 +181,23 @@ def _finished_shards(job: Job, numbers: Iterable[int], skips: Skips) -> dict[int
         number = expected.get(path.stem)
         if number is None and find_finished(job.directory, path.stem) is not None:
             _refuse(job.directory, f"{path.stem} is not among its shards")
-        shard = find_finished(job.directory, path.stem) if number in ours else None
-        if number is not None and shard is not None:
-            if differs := difference(shard.configuration, job.configuration(number)):
-                _refuse(job.directory, differs)
+        if number is None:
+            continue
+        # Of the shards of other runs only what they follow from is looked at.
+        shard = (find_finished if number in ours else read_finished)(job.directory, path.stem)
+        if shard is None:
+            continue
+        _check_ours(job, number, shard)
+        if number in ours:
             found[number] = shard.record
             skips.add(shard.skipped)
     return found
+
+
+def _check_ours(job: Job, number: int, shard: FinishedShard) -> None:
+    """ConfigError when a shard that is there is not the one that the job would make."""
+    if differs := difference(shard.configuration, job.configuration(number)):
+        _refuse(job.directory, differs)
 
 
 def _refuse(directory: Path, differs: str) -> None:
@@ -198,13 +208,17 @@ def _refuse(directory: Path, differs: str) -> None:
 
 
 def _shards_of_others(job: Job, share: Share) -> dict[int, ShardRecord]:
-    """What the other runs have finished so far. Their tars are whole: an index is renamed into place after its tar."""
+    """What the other runs have finished so far. Their tars are whole: an index is renamed into place after its tar.
+
+    Raises ConfigError when one of them was given other options, or has other versions: they would never be done.
+    """
     found: dict[int, ShardRecord] = {}
     for number in range(job.shards):
         if share.is_whole or number % share.world == share.rank:
             continue
         shard = read_finished(job.directory, job.shard_name(number))
-        if shard is not None and not difference(shard.configuration, job.configuration(number)):
+        if shard is not None:
+            _check_ours(job, number, shard)
             found[number] = shard.record
     return found
 

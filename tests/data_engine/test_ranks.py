@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from data_engine.errors import ConfigError
-from data_engine.executors import Executor, make_here, make_on_ray
-from data_engine.job import Share
+from data_engine.executors import Executor, Made, make_here, make_on_ray
+from data_engine.job import Job, Share
 from data_engine.plan import Plan, close_renderer
 from data_engine.random_stream import Draws
 from data_engine.ranks import share_of
@@ -53,6 +53,25 @@ def test_a_run_without_ranks_makes_what_a_dead_one_left(tmp_path: Path) -> None:
     assert make_dataset(plan, 1, quiet, Share(0, 2)).missing_shards == 1
     assert make_dataset(plan, 1, quiet).reused_shards == 2
     assert files(tmp_path / "shared") == files(tmp_path / "whole")
+    close_renderer()
+
+
+def test_runs_that_were_given_other_options_are_told_so(tmp_path: Path) -> None:
+    """Before they work where that can be seen already, and in the end."""
+    plan, other = plan_of("card", tmp_path / "shared"), plan_of("card", tmp_path / "shared", seed=8)
+    sentence = r"holds shards of another command \(.*seed is 7 there and 8 here\)"
+
+    def while_others_work(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Made]:
+        yield from make_here(job, numbers, workers)
+        plan.make_shard(0)
+
+    with pytest.raises(ConfigError, match=sentence):
+        make_dataset(other, 1, quiet, Share(1, 2), while_others_work)
+    (tmp_path / "shared" / "card-000001.npz").unlink()
+    before = files(tmp_path / "shared")
+    with pytest.raises(ConfigError, match=sentence):
+        make_dataset(other, 1, quiet, Share(1, 2))
+    assert files(tmp_path / "shared") == before
     close_renderer()
 
 
