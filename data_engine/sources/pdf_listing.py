@@ -1,7 +1,8 @@
 """Which pages there are: every PDF of a directory or a list, with its pages and hash, found out once.
 
 The listing is kept in the user's cache directory, so that workers and later runs read it instead of opening a
-million files again. It is keyed by the paths, sizes and times of all files: a changed file makes a new listing.
+million files again. It is keyed by the paths, sizes and times of all files: a changed file makes a new listing. One
+with a file that is there and could not be read is not kept, since that may pass and leaves size and time as they are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ EMPTY = "PDF without pages"
 TOO_LARGE = "PDF larger than options.largest_megabytes"
 UNREADABLE = "unreadable PDF"
 TOO_COMPLEX = "PDF too complex"
+_VERSION = 1
+"""Raised whenever `_inspect` says something else of the same file."""
+_NOT_THERE = [-1, -1]
 _MOST_DRAWN = 2_000_000  # operations: seconds to open
 
 
@@ -75,12 +79,17 @@ def open_listing(source: str, largest_megabytes: float) -> Listing:
     if not paths:
         raise ConfigError(f"options.source={source} holds no PDF: give a directory or a list with some.")
     states = [_state(root / path) for path in paths]
-    key = hashlib.sha256(json.dumps([str(root.resolve()), paths, states, largest_megabytes]).encode())
+    content = [_VERSION, str(root.resolve()), paths, states, largest_megabytes]
+    key = hashlib.sha256(json.dumps(content).encode())
     cached = _cache_directory() / f"pdf-{key.hexdigest()[:32]}.json"
     files = _read_cache(cached, paths)
     if files is None:
         files = [_inspect(root, path, largest_megabytes) for path in paths]
-        _write_cache(cached, files)
+        if not any(
+            file.problem == UNREADABLE and state != _NOT_THERE
+            for file, state in zip(files, states, strict=True)
+        ):
+            _write_cache(cached, files)
     return Listing(root, files)
 
 
@@ -100,7 +109,7 @@ def _state(path: Path) -> list[int]:
     try:
         found = path.stat()
     except OSError:
-        return [-1, -1]
+        return _NOT_THERE
     return [found.st_size, found.st_mtime_ns]
 
 
