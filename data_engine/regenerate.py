@@ -43,8 +43,8 @@ class Compared:
 def compare_some(dataset: Dataset, seed: int) -> Compared:
     """Make samples drawn by `seed` again and compare text and images. DamagedSampleError with the first that differs.
 
-    Other versions of libraries, a source that is gone or has changed, tars of others: then there is nothing to
-    compare with, which is no damage.
+    Other versions of libraries, a source or photograph that is gone or has changed, tars of others: then there is
+    nothing to compare with, which is no damage.
     """
     if dataset.convention != OWN:
         return Compared(0, "its tars are of others")
@@ -88,8 +88,10 @@ def _compare(dataset: Dataset, job: Job, i: int) -> str:
             f"sample {stored.key} in {path} is damaged: {problem}; {REMEDY}.", path, stored.key, i, problem
         )
     made = job.sample(number, index)
-    if isinstance(made, Skipped) and job.kind == IMPORT_KIND:
-        return f"{made.reason} ({made.place})"  # mostly a picture that is no longer where it was
+    if isinstance(made, Skipped):
+        return f"{made.reason} ({made.place})"  # mostly a picture that is no longer where or what it was
+    if changed_file := _changed_file(made, stored):
+        return f"{changed_file} has changed since the dataset was made from it"
     if problem := _differs(made, stored):
         changed = ", or what it was made from has changed" if job.kind == IMPORT_KIND else ""
         raise DamagedSampleError(
@@ -102,9 +104,15 @@ def _compare(dataset: Dataset, job: Job, i: int) -> str:
     return ""
 
 
-def _differs(made: Sample | Skipped, stored: Sample) -> str:
-    if isinstance(made, Skipped):
-        return f"there is none ({made.reason})"
+def _changed_file(made: Sample, stored: Sample) -> str:
+    """The user's file that a sample was drawn on, where it is another one by its hash now; else ""."""
+    file, sha256 = (stored.provenance.get(name) for name in ("file", "file_sha256"))
+    same = file is not None and made.provenance.get("file") == file
+    what = "the photograph " if stored.provenance.get("ground") == "photograph" else ""
+    return f"{what}{file}" if same and made.provenance.get("file_sha256") != sha256 else ""
+
+
+def _differs(made: Sample, stored: Sample) -> str:
     if made.key != stored.key:
         return f"its key is {made.key} then"
     if to_json(made) != to_json(stored):

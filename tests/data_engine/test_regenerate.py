@@ -13,7 +13,7 @@ from PIL import Image
 
 from data_engine.dataset import DamagedSampleError, Dataset
 from data_engine.files import atomic_write_json
-from data_engine.regenerate import compare_some, drawn
+from data_engine.regenerate import Compared, compare_some, drawn
 from data_engine.sample import Sample
 from data_engine.shards import read_finished, write_manifest, write_shard
 from data_engine.verify import verify
@@ -103,6 +103,33 @@ def test_an_import_is_compared_with_its_source(tmp_path: Path) -> None:
     assert "its.records is" in compare_some(Dataset.open(out), 0).problem
     source.unlink()
     assert "does not exist" in compare_some(Dataset.open(out), 0).problem
+
+
+def test_a_photograph_that_changed_is_no_damage(tmp_path: Path) -> None:
+    photograph = tmp_path / "photographs" / "a.png"
+    photograph.parent.mkdir()
+
+    def photographed(shade: int) -> None:
+        Image.new("RGB", (128, 128), (shade, shade, shade)).save(photograph, compress_level=0)
+
+    photographed(200)
+    size, out = photograph.stat().st_size, tmp_path / "out"
+    options = {
+        "photographs": str(photograph.parent),
+        "size": 128,
+        "languages": {"en": 1.0},
+        "families": {"sans": 1.0},
+    }
+    make("scene_text", out, samples=2, **options)
+    assert compare_some(Dataset.open(out), 0) == Compared(2)
+    photographed(180)
+    assert photograph.stat().st_size == size  # all that the listing of photographs tells
+    compared = compare_some(Dataset.open(out), 0)
+    assert compared == Compared(0, "the photograph a.png has changed since the dataset was made from it")
+    photograph.write_bytes(bytes(size))
+    assert compare_some(Dataset.open(out), 0) == Compared(
+        0, "image is not a readable PNG, JPEG, WEBP (a.png)"
+    )
 
 
 def test_a_forged_import_is_found(tmp_path: Path) -> None:
