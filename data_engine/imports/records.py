@@ -198,7 +198,8 @@ def _blocks(blocks: Any, units: str, size: tuple[int, int]) -> list[Block]:
         label, text = block.get("label"), block.get("text") or ""
         if not isinstance(label, str) or not label.strip() or not isinstance(text, str):
             raise UnusableError("label or text of a box is no text")
-        regions = block["boxes"] if "boxes" in block else [block.get("box")]
+        # A table has every field in every row, null where there is none.
+        regions = block["boxes"] if block.get("boxes") is not None else [block.get("box")]
         made.append(Block(label, _boxes(regions, units, size), text))
     return made
 

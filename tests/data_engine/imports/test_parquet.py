@@ -14,6 +14,7 @@ from pyarrow import parquet
 from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
 from data_engine.imports.parquet import split_of
+from data_engine.markup import parse_grounded
 from tests.data_engine.imports.test_import import import_from
 
 
@@ -108,6 +109,19 @@ def test_an_odd_cell_costs_its_row_and_nothing_where_its_column_is_not_used(tmp_
         dataset = Dataset.open(tmp_path / column)
         assert [dataset.read_text(i).response for i in range(len(dataset))] == [left]
         assert dataset.manifest["skipped"] == {"row cannot be read": 2}
+
+
+def test_blocks_of_one_box_and_of_several_in_one_table(tmp_path: Path) -> None:
+    """Arrow gives every struct all fields that any of them has: the others are null."""
+    blocks = [
+        {"label": "title", "box": [0, 0, 6, 1]},
+        {"label": "image", "boxes": [[0, 1, 3, 5], [3, 1, 6, 5]]},
+    ]
+    columns = {"image": [{"bytes": picture(9), "path": "9.png"}], "boxes": [blocks]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    import_from(tmp_path / "a.parquet", tmp_path / "out")
+    first, second = parse_grounded(Dataset.open(tmp_path / "out").read_text(0).response)
+    assert (first.label, len(first.boxes), second.label, len(second.boxes)) == ("title", 1, "image", 2)
 
 
 def test_files_of_other_columns_and_of_none_are_refused(tmp_path: Path) -> None:
