@@ -166,9 +166,14 @@ def make_on_ray(job: Job, numbers: Sequence[int], workers: int) -> Iterator[Made
             yield ray.get(done)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error  # what the shard raised, as without Ray
-    except ray.exceptions.WorkerCrashedError as error:
+    # None of the three is a subclass of another.
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.OutOfMemoryError,
+        ray.exceptions.NodeDiedError,
+    ) as error:
         raise ConfigError(
-            f"a worker of Ray was killed {_DEATHS + 1} times over {job.shard_name(number)}, perhaps for lack of "
+            f"workers of Ray were killed again and again over {job.shard_name(number)}, perhaps for lack of "
             "memory: give its nodes more, and the same command goes on where it stands; workers=2 without executor=ray "
             "names the sample, too."
         ) from error

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,6 +137,33 @@ def test_the_shard_of_a_killed_worker_is_made_again(tmp_path: Path, executor: Ex
     assert (tmp_path / "died" / "died").exists()
     (tmp_path / "died" / "died").unlink()
     assert files(tmp_path / "died") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("death", ["WorkerCrashedError", "OutOfMemoryError", "NodeDiedError"])
+def test_the_ends_of_rays_workers_are_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, death: str
+) -> None:
+    ray = pytest.importorskip("ray")
+    error = getattr(ray.exceptions, death)(*[] if death == "WorkerCrashedError" else ["a node is gone"])
+
+    def get(reference: object) -> None:
+        raise error
+
+    # A cluster in name only: starting one takes many seconds.
+    cluster = {
+        "is_initialized": lambda: True,
+        "remote": lambda **options: lambda function: SimpleNamespace(remote=lambda job, number: number),
+        "put": lambda job: job,
+        "cluster_resources": dict,
+        "wait": lambda references: (references[:1], references[1:]),
+        "get": get,
+    }
+    for name, function in cluster.items():
+        monkeypatch.setattr(ray, name, function)
+    with pytest.raises(
+        ConfigError, match="workers of Ray were killed again and again over card-000000, perhaps"
+    ):
+        list(make_on_ray(plan_of("card", tmp_path), [0, 1], 1))
 
 
 class DyingRenderer(CardRenderer):

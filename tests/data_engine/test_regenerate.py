@@ -17,7 +17,7 @@ from data_engine.regenerate import Compared, compare_some, drawn
 from data_engine.sample import Sample
 from data_engine.shards import read_finished, write_manifest, write_shard
 from data_engine.verify import verify
-from tests.data_engine.conftest import Command, make
+from tests.data_engine.conftest import Command, make, needs_assets
 from tests.data_engine.imports.test_import import import_from
 
 
@@ -105,6 +105,7 @@ def test_an_import_is_compared_with_its_source(tmp_path: Path) -> None:
     assert "does not exist" in compare_some(Dataset.open(out), 0).problem
 
 
+@needs_assets
 def test_a_photograph_that_changed_is_no_damage(tmp_path: Path) -> None:
     photograph = tmp_path / "photographs" / "a.png"
     photograph.parent.mkdir()
