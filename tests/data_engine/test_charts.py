@@ -108,8 +108,8 @@ def test_what_the_layout_has_room_for_is_legible_when_drawn(charts: Charts) -> N
 
 @needs_assets
 def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
-    dictionaries = samples("chart", 20, engine="echarts", label="dictionary")
-    for table, other in zip(samples("chart", 20, engine="echarts"), dictionaries, strict=True):
+    dictionaries = samples("chart", 12, engine="echarts", label="dictionary")
+    for table, other in zip(samples("chart", 12, engine="echarts"), dictionaries, strict=True):
         assert other.pictures == table.pictures
         assert other.prompt == "<image>\nConvert the key information of the chart to a python dict:"
         said = json.loads(other.response)
@@ -126,7 +126,7 @@ def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
 
 def details(**options: Any) -> list[dict[str, Any]]:
     """What charts tell of themselves."""
-    return [chart.details for chart in samples("chart", 50, engine="echarts", languages=["en"], **options)]
+    return [chart.details for chart in samples("chart", 40, engine="echarts", languages=["en"], **options)]
 
 
 @needs_assets
@@ -268,7 +268,7 @@ def test_commas_stand_in_the_picture_where_they_stand_in_the_table(monkeypatch: 
     for engine in ("echarts", "matplotlib"):
         for thousands in (0.0, 1.0):
             options = {"labels": 0.5, "percent": 0.0, "thousands": thousands, "forms": ["bar"]}
-            tables = [sample.response for sample in samples("chart", 12, engine=engine, **options)]
+            tables = [sample.response for sample in samples("chart", 8, engine=engine, **options)]
             for texts in (" ".join(drawn), " ".join(tables)):
                 assert bool(re.search(r"\d,\d{3}", texts)) == bool(thousands), (engine, thousands)
                 assert bool(re.search(r"(?<!年)\b[1-9]\d{3,}0\b", texts)) != bool(thousands)
@@ -276,7 +276,7 @@ def test_commas_stand_in_the_picture_where_they_stand_in_the_table(monkeypatch: 
 
 
 def test_effects_are_told_where_they_are_drawn() -> None:
-    for one in samples("chart", 20, engine="matplotlib", languages=["en"], effects=1.0):
+    for one in samples("chart", 5, engine="matplotlib", languages=["en"], effects=1.0):
         assert one.details["effects"] == []
 
 
