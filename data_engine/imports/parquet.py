@@ -99,7 +99,12 @@ def open_parquet(
         raise ConfigError(f"options.split={split} is not possible{nearest(split, filter(None, by_split))}")
     if split is None and len(by_split) > 1:
         named = ", ".join(sorted(filter(None, by_split)))
-        raise ConfigError(f"import={top} has the splits {named}: give options.split=SPLIT, or one file.")
+        others = [str(file.relative_to(top)) for file in by_split.get(None, [])]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        unnamed = f" and files without a split in their names ({others[0]}{more})" if others else ""
+        raise ConfigError(
+            f"import={top} has the splits {named}{unnamed}: give options.split=SPLIT, or one file."
+        )
     tables: list[Table] = []
     columns: list[str] | None = None
     first = 0

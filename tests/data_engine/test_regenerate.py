@@ -115,11 +115,10 @@ def test_a_photograph_that_changed_is_no_damage(tmp_path: Path) -> None:
 
     photographed(200)
     size, out = photograph.stat().st_size, tmp_path / "out"
-    options = {
+    options: dict[str, Any] = {
         "photographs": str(photograph.parent),
         "size": 128,
         "languages": {"en": 1.0},
-        "families": {"sans": 1.0},
     }
     make("scene_text", out, samples=2, **options)
     assert compare_some(Dataset.open(out), 0) == Compared(2)

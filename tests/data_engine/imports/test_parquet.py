@@ -44,6 +44,13 @@ def test_a_directory_of_the_hub(tmp_path: Path) -> None:
         import_from(hub, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"options.split=tran is not possible; did you mean 'train'"):
         import_from(hub, tmp_path / "out", split="tran")
+    for name, sentence in (("a", r"a.parquet"), ("b", r"a.parquet and 1 more")):
+        write(hub / f"{name}.parquet", range(2))
+        with pytest.raises(
+            ConfigError,
+            match=rf"splits test, train and files without a split in their names \({sentence}\): give",
+        ):
+            import_from(hub, tmp_path / "out")
     import_from(hub, tmp_path / "out", split="train", shard_samples=7)
     dataset = Dataset.open(tmp_path / "out")
     samples = [dataset.read(i) for i in range(len(dataset))]
