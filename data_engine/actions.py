@@ -17,7 +17,7 @@ from data_engine.assets import fetch_assets
 from data_engine.command import schema_of
 from data_engine.command_line import help_text
 from data_engine.dataset import DamagedSampleError, open_datasets
-from data_engine.degrade_options import check_possible
+from data_engine.degrade_options import DegradeOptions, check_possible
 from data_engine.errors import ConfigError, in_range, one_of
 from data_engine.executors import EXECUTORS
 from data_engine.imports.job import Import, open_import
@@ -64,10 +64,7 @@ def main(command: Any) -> None:
             "give exactly one of kind=KIND, import=PATH, verify=DIR, repair=DIR, look=DIR, index=DIR and assets=fetch "
             "(see --help)."
         )
-    if command.kind is None and command.degrade.probability > 0:
-        raise ConfigError(
-            "degrade.probability is for the pictures that kind=KIND draws: leave it out, all others stay as they are."
-        )
+    _check_degrade(command)
     in_range("workers", command.workers, 1, 1024)
     one_of("executor", command.executor, EXECUTORS)
     if command.kind is not None:
@@ -85,6 +82,21 @@ def main(command: Any) -> None:
     else:
         one_of("assets", command.assets, ["fetch"])
         print(f"assets are in {fetch_assets(print)}")
+
+
+def _check_degrade(command: Any) -> None:
+    """ConfigError when the command says something of degradation that would be ignored."""
+    usual = DegradeOptions()
+    given = [name for name in vars(usual) if getattr(command.degrade, name) != getattr(usual, name)]
+    if given and command.kind is None:
+        raise ConfigError(
+            f"degrade.{given[0]} is for the pictures that kind=KIND draws: leave it out, all others stay as they are."
+        )
+    if given and command.degrade.probability == 0:
+        raise ConfigError(
+            f"degrade.{given[0]} does nothing while degrade.probability is 0: give degrade.probability=SHARE, or "
+            "leave it out."
+        )
 
 
 def make(command: Any) -> None:

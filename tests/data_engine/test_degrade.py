@@ -137,6 +137,24 @@ def test_what_could_do_nothing_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["kind=card", "degrade.strength=0.9"], "degrade.strength does nothing while degrade.probability is 0: give"),
+        (["kind=card", "degrade.kinds=[jpeg]"], "degrade.kinds does nothing while degrade.probability is 0: give"),
+        (["kind=card", "degrade.count=[1,1]", "degrade.probability=0"], "degrade.count does nothing while"),
+        (["import=pages.jsonl", "degrade.strength=0.9"], "degrade.strength is for the pictures that kind=KIND draws"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_degradation_without_any_is_refused(
+    data_engine: Command, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    ended = data_engine(*arguments, f"out={tmp_path / 'out'}")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert sentence in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_degradations_have_weights_and_strengths_of_their_own() -> None:
     few = applied_to(OnePage(), 60, kinds={"noise": 20.0, "blur": 0}, count=[1, 1], strength={"noise": 0.1})
     names = [name for applied in few for name in applied]
