@@ -31,6 +31,7 @@ from data_engine.manifest import MANIFEST_NAME, ShardRecord, read_manifest, shar
 from data_engine.plan import Plan
 from data_engine.run import difference
 from data_engine.shard_index import write_dataset_index
+from data_engine.skips import is_skipped_whole, write_skipped
 from data_engine.storage import storage_at
 
 
@@ -74,6 +75,9 @@ def repair(
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     _repair_index(directory, manifest)
+    names = [shard.name for shard in shards]
+    if not is_skipped_whole(directory, names):
+        write_skipped(directory, names)
     return {shards[number].name: problem for number, problem in bad.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,18 @@ def write_skipped(directory: Path, names: Iterable[str]) -> Path | None:
         for skip in chain([first], skipped):
             file.write(_line(skip))
     return path
+
+
+def is_skipped_whole(directory: Path, names: Iterable[str]) -> bool:
+    """Whether skipped.jsonl is there and says what `write_skipped` would write."""
+    lines = (_line(skip) for skip in skipped_in(directory, names))
+    try:
+        with open(directory / SKIPPED_NAME, "rb") as file:
+            return all(there == expected for there, expected in zip_longest(file, lines))
+    except FileNotFoundError:
+        return next(lines, None) is None
+    except OSError:
+        return False
 
 
 def _line(skip: Skipped) -> bytes:

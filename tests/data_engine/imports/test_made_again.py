@@ -73,6 +73,23 @@ def test_a_source_that_became_shorter_is_said_to_have_changed(tmp_path: Path) ->
         repair(out, 1, nobody)
 
 
+def test_a_lost_or_damaged_list_of_what_was_left_out_is_written_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out"
+    source.write_text('{"text": "one"}\n{\n{"text": "two"}\n[]\n')
+    import_from(source, out, shard_samples=2)
+    whole = files(out)
+    assert len(whole["skipped.jsonl"].splitlines()) == 2
+    for damaged in (None, whole["skipped.jsonl"][:-1], whole["skipped.jsonl"] * 2, b""):
+        (out / "skipped.jsonl").unlink()
+        if damaged is not None:
+            (out / "skipped.jsonl").write_bytes(damaged)
+        assert repair(out, 1, nobody) == {}
+        assert files(out) == whole
+    state = (out / "skipped.jsonl").stat()
+    repair(out, 1, nobody)
+    assert (out / "skipped.jsonl").stat() == state  # what is whole is not touched
+
+
 def test_entries_with_an_empty_place_are_called_by_their_number(tmp_path: Path) -> None:
     source = tmp_path / "list.json"
     source.write_text(json.dumps([{"text": "one", "place": ""}, {"text": "two", "place": "page 2"}]))
