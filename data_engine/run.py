@@ -28,7 +28,6 @@ from data_engine.shards import (
     MANIFEST_NAME,
     FinishedShard,
     ShardRecord,
-    Skipped,
     canonical_json,
     find_finished,
     write_manifest,
@@ -59,11 +58,6 @@ class Outcome:
     reused_shards: int
     missing_shards: int = 0
     """Of the other runs."""
-
-    @property
-    def skipped(self) -> list[Skipped]:
-        """The first skipped samples of every reason; all of them stand in skipped.jsonl."""
-        return self.skips.first()
 
 
 def make_shard(job: Job, number: int) -> FinishedShard:

@@ -34,10 +34,6 @@ class Skips:
                 first.sort(key=lambda one: one.index)
                 del first[_SHOWN:]
 
-    def first(self) -> list[Skipped]:
-        """At most five per reason, in the order of the samples."""
-        return sorted((skip for first in self._first.values() for skip in first), key=lambda one: one.index)
-
     def report(self) -> list[str]:
         """Lines that tell which samples are missing and why."""
         lines = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
 import sys
@@ -16,6 +17,8 @@ from data_engine.degrade_options import DegradeOptions
 from data_engine.errors import ConfigError
 from data_engine.kinds import KINDS
 from data_engine.run import Outcome, Plan, close_renderer, make_dataset
+from data_engine.shards import Skipped
+from data_engine.skips import SKIPPED_NAME
 
 SELF_CONTAINED = sorted(set(KINDS) - {"pdf", "text_page"})
 """Kinds that need no file of the user and fit on a small picture as they are."""
@@ -51,6 +54,12 @@ def make(kind: str, directory: Path, workers: int = 1, **values: Any) -> Outcome
         return make_dataset(plan_of(kind, directory, **values), workers, quiet)
     finally:
         close_renderer()
+
+
+def skipped_of(directory: Path) -> list[Skipped]:
+    """What the file beside the shards says was left out."""
+    lines = (directory / SKIPPED_NAME).read_text("utf-8").splitlines()
+    return [Skipped(**json.loads(line)) for line in lines]
 
 
 Command = Callable[..., CompletedProcess[str]]

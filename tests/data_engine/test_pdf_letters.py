@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data_engine.conftest import make
+from tests.data_engine.conftest import make, skipped_of
 from tests.data_engine.pdfs import column, text_at, unicode_map, write_pdf
 from tests.data_engine.test_pdf import LEFT, boxes_in_pixels, gray_pixels, read
 
@@ -73,7 +73,7 @@ def test_names_without_unicode_are_spelled_out(tmp_path: Path) -> None:
     (tmp_path / names[1]).write_bytes(b"%PDF-1.7 this is no PDF")
     outcome = make("pdf", tmp_path / "out", source=str(tmp_path), samples=3)
     assert outcome.manifest["samples"] == 1
-    assert sorted(skipped.place for skipped in outcome.skipped) == [
+    assert sorted(skipped.place for skipped in skipped_of(tmp_path / "out")) == [
         "br\\udcf6ken.pdf",
         "caf\\udce9.pdf, page 2: 0 characters",
     ]

@@ -18,7 +18,7 @@ from data_engine.manifest import canonical_json
 from data_engine.plan import Plan
 from data_engine.random_stream import Draws
 from data_engine.render.base import NoSampleError, Rendered, Renderer
-from tests.data_engine.conftest import Command, make, plan_of, quiet
+from tests.data_engine.conftest import Command, make, plan_of, quiet, skipped_of
 from tests.small_disks import mounted_disk
 
 
@@ -200,10 +200,10 @@ def test_text_that_is_no_unicode_is_skipped_and_counted(
     outcome = make("card", tmp_path / "torn", samples=5)
     assert outcome.manifest["samples"] == 2
     assert outcome.manifest["skipped"] == {"no text": 1, "text is not Unicode": 2}
-    assert [skip.index for skip in outcome.skipped] == [1, 2, 3]
-    assert "\\ud83d" in outcome.skipped[0].place
-    assert "\\udcff.pdf" in outcome.skipped[1].place
-    assert outcome.skipped[2].place == "\\udcff.pdf"
+    assert [skip.index for skip in skipped_of(tmp_path / "torn")] == [1, 2, 3]
+    assert "\\ud83d" in skipped_of(tmp_path / "torn")[0].place
+    assert "\\udcff.pdf" in skipped_of(tmp_path / "torn")[1].place
+    assert skipped_of(tmp_path / "torn")[2].place == "\\udcff.pdf"
 
 
 def test_a_number_is_one_option_with_and_without_a_point() -> None:

@@ -11,6 +11,7 @@ from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
 from data_engine.markup import parse_grounded
 from data_engine.prompts import DETECT_ALL
+from tests.data_engine.conftest import skipped_of
 from tests.data_engine.imports.test_import import import_from, pages
 
 __all__ = ["pages"]
@@ -35,7 +36,7 @@ def coco(directory: Path) -> Path:
 
 
 def test_coco_detection_grounding_and_captions(pages: Path, tmp_path: Path) -> None:
-    outcome = import_from(coco(pages), tmp_path / "out", shard_samples=2)
+    import_from(coco(pages), tmp_path / "out", shard_samples=2)
     dataset = Dataset.open(tmp_path / "out")
     samples = [dataset.read_text(i) for i in range(len(dataset))]
     assert [sample.task for sample in samples] == [
@@ -51,7 +52,7 @@ def test_coco_detection_grounding_and_captions(pages: Path, tmp_path: Path) -> N
     assert parse_grounded(samples[2].response) == [cups]
     assert "Locate <|ref|>cup<|/ref|>" in samples[2].prompt
     assert [sample.response for sample in samples[3:]] == ["A slope of gray.", "From dark to light."]
-    assert [(skip.reason, skip.place) for skip in outcome.skipped] == [
+    assert [(skip.reason, skip.place) for skip in skipped_of(tmp_path / "out")] == [
         ("no response", "image 3 of instances.json")
     ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".")) == []

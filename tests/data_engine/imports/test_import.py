@@ -20,7 +20,7 @@ from data_engine.markup import parse_grounded
 from data_engine.prompts import FREE_OCR
 from data_engine.run import Outcome, make_dataset
 from data_engine.verify import verify
-from tests.data_engine.conftest import quiet
+from tests.data_engine.conftest import quiet, skipped_of
 
 Write = Callable[[Sequence[Any]], Path]
 
@@ -153,8 +153,8 @@ def test_what_cannot_be_used_is_counted_with_its_place(lines: Write, tmp_path: P
     outcome = import_from(source, tmp_path / "out", shard_samples=6)
     assert outcome.manifest is not None
     assert outcome.manifest["skipped"] == dict.fromkeys(sorted(BAD), 1)
-    assert [skip.reason for skip in outcome.skipped] == list(BAD)
-    assert [skip.place for skip in outcome.skipped] == [
+    assert [skip.reason for skip in skipped_of(tmp_path / "out")] == list(BAD)
+    assert [skip.place for skip in skipped_of(tmp_path / "out")] == [
         f"line {i + 2} of records.jsonl" for i in range(len(BAD))
     ]
     dataset = Dataset.open(tmp_path / "out")
@@ -193,9 +193,9 @@ def test_fields_of_other_names(lines: Write, tmp_path: Path) -> None:
 def test_lines_that_are_called_json_are_lines(pages: Path, tmp_path: Path) -> None:
     path = pages / "records.json"
     path.write_text('{"image": "a.png", "response": "one"}\n{"response": "two"}\n{"response":\n')
-    outcome = import_from(path, tmp_path / "out")
+    import_from(path, tmp_path / "out")
     assert [Dataset.open(tmp_path / "out").read(i).response for i in range(2)] == ["one", "two"]
-    assert [skip.place for skip in outcome.skipped] == ["line 3 of records.json"]
+    assert [skip.place for skip in skipped_of(tmp_path / "out")] == ["line 3 of records.json"]
     path.write_text(json.dumps({"response": "a record alone"}))
     with pytest.raises(ConfigError, match="give format=jsonl if each line is one"):
         import_from(path, tmp_path / "alone")
@@ -214,9 +214,9 @@ def test_a_json_list_is_read_like_lines(pages: Path, tmp_path: Path) -> None:
     path = pages / "llava.json"
     turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Gray."}]
     path.write_text(json.dumps([{"id": 1, "image": "a.png", "conversations": turns}, 5]))
-    outcome = import_from(path, tmp_path / "out")
+    import_from(path, tmp_path / "out")
     assert Dataset.open(tmp_path / "out").read(0).response == "Gray."
-    assert [skip.place for skip in outcome.skipped] == ["entry 2 of llava.json"]
+    assert [skip.place for skip in skipped_of(tmp_path / "out")] == ["entry 2 of llava.json"]
 
 
 def test_images_beside_texts(pages: Path, tmp_path: Path) -> None:
@@ -294,9 +294,9 @@ def test_names_that_are_no_unicode_are_spelled_out(lines: Write, pages: Path, tm
     source = lines(
         ['{"response": "x", "place": "\\ud83d torn"}', '{"response": "", "place": "\\udcff empty"}']
     )
-    outcome = import_from(source, tmp_path / "lines")
+    import_from(source, tmp_path / "lines")
     assert Dataset.open(tmp_path / "lines").read(0).provenance["place"] == "\\ud83d torn"
-    assert outcome.skipped[0].place == "\\udcff empty"
+    assert skipped_of(tmp_path / "lines")[0].place == "\\udcff empty"
 
     named = Path(os.fsdecode(bytes(tmp_path / "named")))
     named.mkdir()

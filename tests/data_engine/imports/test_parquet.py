@@ -15,6 +15,7 @@ from data_engine.dataset import Dataset
 from data_engine.errors import ConfigError
 from data_engine.imports.parquet import split_of
 from data_engine.markup import parse_grounded
+from tests.data_engine.conftest import skipped_of
 from tests.data_engine.imports.test_import import import_from
 
 
@@ -84,12 +85,12 @@ def test_a_damaged_part_costs_its_rows(tmp_path: Path) -> None:
     start = group.column(0).dictionary_page_offset or group.column(0).data_page_offset
     data[start : start + group.column(0).total_compressed_size] = bytes(group.column(0).total_compressed_size)
     source.write_bytes(data)
-    outcome = import_from(source, tmp_path / "out")
+    import_from(source, tmp_path / "out")
     dataset = Dataset.open(tmp_path / "out")
     assert [dataset.read(i).response for i in range(len(dataset))] == [
         f"text {i}" for i in (0, 1, 2, 6, 7, 8)
     ]
-    assert [(skip.reason, skip.place) for skip in outcome.skipped] == [
+    assert [(skip.reason, skip.place) for skip in skipped_of(tmp_path / "out")] == [
         ("damaged Parquet row group", f"row {row} of a.parquet") for row in (3, 4, 5)
     ]
     source.write_bytes(data[:-30])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data_engine.dataset import Dataset
 from data_engine.imports.parts import Items, lines, read_part, scan, text_pieces
+from tests.data_engine.conftest import skipped_of
 from tests.data_engine.imports.test_import import import_from
 
 WORDS = st.lists(st.sampled_from(["tea", "水", " ", "\n", "\n\n", "🍵", "x" * 30, "\xe9"]), max_size=200)
@@ -51,11 +52,11 @@ def test_parts_are_found_again(tmp_path: Path, items: Items) -> None:
 def test_plain_text_becomes_samples_without_images(tmp_path: Path) -> None:
     (tmp_path / "poems.txt").write_text("\n\n".join(f"poem {i} " + "word " * 30 for i in range(5)))
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
-    outcome = import_from(tmp_path, tmp_path / "out", characters=200, shard_samples=2)
+    import_from(tmp_path, tmp_path / "out", characters=200, shard_samples=2)
     dataset = Dataset.open(tmp_path / "out")
     samples = [dataset.read_text(i) for i in range(len(dataset))]
     assert [sample.response.split()[:2] for sample in samples] == [["poem", str(i)] for i in range(5)]
     assert {(sample.prompt, sample.task) for sample in samples} == {("", "text")}
-    assert [(skip.reason, skip.place) for skip in outcome.skipped] == [
+    assert [(skip.reason, skip.place) for skip in skipped_of(tmp_path / "out")] == [
         ("text is not UTF-8", "piece 1 of latin.txt")
     ]
