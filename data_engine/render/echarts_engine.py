@@ -22,7 +22,7 @@ _ALWAYS = (
     "".join(chr(code) for code in range(32, 127)) + "…•国"
 )  # ECharts measures 国 for the height of a line
 
-_CHARTS_BEFORE_CLEANING = 1000
+_CHARTS_BEFORE_CLEANING = 250
 
 
 class EChartsEngine:
