@@ -17,14 +17,13 @@ import numpy as np
 from data_engine.document_options import DocumentOptions
 from data_engine.fonts import CHINESE_FAMILY
 from data_engine.kinds import KINDS, make_renderer
-from data_engine.markup import Block, grid_box, write_grounded
 from data_engine.options import width_and_height
-from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR
+from data_engine.prompts import FREE_OCR
 from data_engine.random_stream import Draws, Stream
 from data_engine.render.base import NoSampleError, Rendered, Renderer
-from data_engine.render.degrade_boxes import moved_box
 from data_engine.render.document_blocks import BlockDrawing, BlockMaker, BlockStyle
 from data_engine.render.graphics import color_surface, file_versions, graphics_versions, gray_surface, skia
+from data_engine.render.grounded import grounded_page
 from data_engine.render.jpeg import encode_page
 from data_engine.render.paragraphs import document_font_file
 from data_engine.render.user_fonts import font_name
@@ -108,24 +107,10 @@ class DocumentRenderer(Renderer):
         if not grounded:
             text = "\n\n".join(place.block.plain for place in placed if place.block.plain)
             return Rendered((picture,), FREE_OCR, text, "document", details)
-
-        def answer(motion: np.ndarray | None = None) -> str:
-            """The blocks with their boxes, moved by a homography of the picture where there is one."""
-            places = boxes if motion is None else [moved_box(motion, box) for box in boxes]
-            return write_grounded(
-                Block(place.block.label, (grid_box(box, self._width, self._height),), place.block.text)
-                for place, box in zip(placed, places, strict=True)
-            )
-
-        return Rendered(
-            (picture,),
-            DOCUMENT_TO_MARKDOWN,
-            answer(),
-            "document",
-            details,
-            tells_places=True,
-            told_again=lambda motion: (answer(motion), details),
-        )
+        blocks = [
+            (place.block.label, box, place.block.text) for place, box in zip(placed, boxes, strict=True)
+        ]
+        return grounded_page(picture, blocks, self._width, self._height, "document", details)
 
     def _style(self, stream: Stream) -> PageStyle:
         options = self._options

@@ -18,12 +18,11 @@ import pypdfium2
 
 from data_engine.document_options import PdfOptions
 from data_engine.errors import ConfigError
-from data_engine.markup import Block, grid_box, write_grounded
-from data_engine.prompts import DOCUMENT_TO_MARKDOWN, FREE_OCR
+from data_engine.prompts import FREE_OCR
 from data_engine.random_stream import Draws, permuted
 from data_engine.render.base import NoSampleError, Rendered, Renderer
-from data_engine.render.degrade_boxes import moved_box
 from data_engine.render.graphics import graphics_versions, versions_of
+from data_engine.render.grounded import grounded_page
 from data_engine.render.jpeg import encode_page
 from data_engine.render.pdf_blocks import TextBlock, blocks_of, has_overlapping_text
 from data_engine.render.pdf_formulas import label_formulas
@@ -90,26 +89,9 @@ class PdfRenderer(Renderer):
         if not fine:
             text = "\n\n".join(block.plain for block in blocks if block.plain)
             return Rendered((picture,), FREE_OCR, text, "pdfium", details)
-
-        def answer(motion: np.ndarray | None = None) -> str:
-            """The blocks with their boxes, moved by a homography of the picture where there is one."""
-            boxes = [(b.left, b.top, b.right, b.bottom) for b in blocks]
-            if motion is not None:
-                boxes = [moved_box(motion, box, self._options.size / max(width, height)) for box in boxes]
-            return write_grounded(
-                Block(block.label, (grid_box(box, width, height),), block.text)
-                for block, box in zip(blocks, boxes, strict=True)
-            )
-
-        return Rendered(
-            (picture,),
-            DOCUMENT_TO_MARKDOWN,
-            answer(),
-            "pdfium",
-            details,
-            tells_places=True,
-            told_again=lambda motion: (answer(motion), details),
-        )
+        told = [(b.label, (b.left, b.top, b.right, b.bottom), b.text) for b in blocks]
+        scale = self._options.size / max(width, height)
+        return grounded_page(picture, told, width, height, "pdfium", details, scale)
 
     def _page(self, file: PdfFile, number: int, where: str) -> pypdfium2.PdfPage:
         document = self._documents.pop(file.path, None)
