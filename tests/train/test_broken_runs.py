@@ -107,7 +107,9 @@ def test_a_stage_killed_while_it_writes_beside_training(
 @pytest.mark.parametrize(
     ("processes", "arguments", "rank", "place"),
     [
-        (2, ALONE, 1, "stage 0 (micro-batch 1 of data-parallel rank 1)"),
+        pytest.param(
+            2, ALONE, 1, "stage 0 (micro-batch 1 of data-parallel rank 1)", marks=pytest.mark.thorough
+        ),
         pytest.param(
             2, TWO, 0, "stage 0 (micro-batch 1 of data-parallel rank 0)", marks=pytest.mark.thorough
         ),
@@ -206,6 +208,7 @@ def test_a_process_that_hangs_is_ended_by_its_watchdog_with_its_stacks(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_frozen_neighbour_is_noticed_within_the_timeout(
     material: Material, pair: Path, tmp_path: Path
 ) -> None:

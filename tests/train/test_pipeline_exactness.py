@@ -71,7 +71,7 @@ def norms_by_part(gradients: dict[str, Tensor]) -> dict[str, float]:
     ("processes", "stages", "cut", "kinds"),
     [
         (1, 1, "balanced", ONE_REPLICA),
-        (2, 2, "balanced", ONE_REPLICA),
+        pytest.param(2, 2, "balanced", ONE_REPLICA, marks=pytest.mark.thorough),
         (4, 4, "paper", ONE_REPLICA),
         (8, 4, "paper", TWO_REPLICAS),
     ],

@@ -110,7 +110,7 @@ def test_a_checkpoint_knows_nothing_of_the_steps_after_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [WAYS[0], pytest.param(BEHIND, marks=pytest.mark.thorough)])
 def test_killed_in_every_phase_of_saving(
     forks: Forks, material: Material, whole: Path, tmp_path: Path, way: str
 ) -> None:
