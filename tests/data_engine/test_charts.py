@@ -106,6 +106,7 @@ def test_what_the_layout_has_room_for_is_legible_when_drawn(charts: Charts) -> N
     assert len(charts.verdicts) <= 33
 
 
+@pytest.mark.slow
 @needs_assets
 def test_the_dictionary_of_a_chart_says_what_its_table_says() -> None:
     dictionaries = samples("chart", 12, engine="echarts", label="dictionary")
@@ -129,6 +130,7 @@ def details(**options: Any) -> list[dict[str, Any]]:
     return [chart.details for chart in samples("chart", 40, engine="echarts", languages=["en"], **options)]
 
 
+@pytest.mark.slow
 @needs_assets
 def test_every_share_and_weight_has_its_way() -> None:
     found = details(
@@ -149,6 +151,7 @@ def test_every_share_and_weight_has_its_way() -> None:
         assert one["labels"] == ("inside" if one["form"] == "stacked bar" else "none")
 
 
+@pytest.mark.slow
 @needs_assets
 def test_charts_differ_in_every_way_by_themselves() -> None:
     seen: dict[str, Counter[object]] = {}
@@ -224,6 +227,7 @@ def categories(charts: Iterator[Rendered]) -> set[str]:
     return {row[0] for chart in charts for row in Table(chart.response).rows[1:]}
 
 
+@pytest.mark.slow
 @needs_assets
 def test_names_of_the_user_stand_in_charts_of_the_fonts_that_can_write_them(names_file: Path) -> None:
     options = {"names_file": str(names_file), "names": ["entities"], "engine": "echarts", "size": 400}
@@ -231,6 +235,7 @@ def test_names_of_the_user_stand_in_charts_of_the_fonts_that_can_write_them(name
     assert len(found) > 20 and all(re.fullmatch(r"Ort \d+", name) for name in found)
 
 
+@pytest.mark.slow
 @needs_assets
 @pytest.mark.parametrize("engine", ["echarts", "matplotlib"])
 def test_names_are_drawn_as_they_are_written(engine: str, tmp_path: Path) -> None:
@@ -253,6 +258,7 @@ def test_names_are_drawn_as_they_are_written(engine: str, tmp_path: Path) -> Non
     assert len(list(samples("chart", 6, names_file=str(wild), **options))) == 6
 
 
+@pytest.mark.slow
 @needs_assets
 def test_commas_stand_in_the_picture_where_they_stand_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     from data_engine.render import chart
@@ -280,6 +286,7 @@ def test_effects_are_told_where_they_are_drawn() -> None:
         assert one.details["effects"] == []
 
 
+@pytest.mark.slow
 @needs_assets
 def test_effects_fit_the_form() -> None:
     for one in samples("chart", 30, engine="echarts", languages=["en"], effects=1.0):

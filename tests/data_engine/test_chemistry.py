@@ -208,6 +208,7 @@ def test_letters_stand_for_the_atoms_of_the_label(smiles: str, is_lettered: bool
     assert written_out(read_again(rdMolDraw2D.PrepareMolForDrawing(shortened))) == label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", [{}, *STYLES[:2], *STYLES[8:10]], ids=str)
 def test_a_drawing_reads_as_its_label(style: dict) -> None:
     """Over the NCI's molecules: what is laid out, and read again from the layout, is the label."""

@@ -162,6 +162,7 @@ def test_every_language_can_be_written_with_its_fonts() -> None:
                 assert undrawable(text + text.upper(), family) == [], (script.language.code, family)
 
 
+@pytest.mark.slow
 def test_languages_may_have_weights() -> None:
     usual, changed, listed = (
         DocumentOptions(**options).language_weights()
