@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from data_engine.errors import in_range, one_of, span, weights
+from data_engine.errors import in_range, one_of, span, weights_of_options
 from data_engine.options import width_and_height
 
 USUAL: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -92,7 +92,4 @@ class ChemistryOptions:
 
     def weights(self) -> dict[str, dict[str, float]]:
         """The weight of every choice of the fields in USUAL. ConfigError where what the user gave makes none."""
-        return {
-            key: weights(f"options.{key}", {} if (given := getattr(self, key)) is None else given, usual)
-            for key, usual in USUAL.items()
-        }
+        return weights_of_options(self, USUAL)

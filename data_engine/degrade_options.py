@@ -45,9 +45,7 @@ class DegradeOptions:
 
     def weights(self) -> dict[str, float]:
         """The weight of every degradation. ConfigError where what the user gave makes none."""
-        return weights(
-            "degrade.kinds", {} if self.kinds is None else self.kinds, dict.fromkeys(DEGRADATIONS, 1.0)
-        )
+        return weights("degrade.kinds", self.kinds, dict.fromkeys(DEGRADATIONS, 1.0))
 
     def strengths(self) -> dict[str, float]:
         """How strong every degradation may get, 0 to 1. ConfigError where it is no such number."""

@@ -214,4 +214,4 @@ def check_jpeg_quality(quality: int | None) -> None:
 
 
 def _language_weights(given: Any, usual: dict[str, float]) -> dict[str, float]:
-    return weights("options.languages", {} if given is None else given, usual)
+    return weights("options.languages", given, usual)

@@ -73,9 +73,10 @@ def weights(key: str, value: object, usual: Mapping[str, float]) -> dict[str, fl
     """The weight of every choice, in the order of `usual`: what a user gives as names or as {name: weight}.
 
     A list of names weighs each of them once as often as it names it, and all others nothing; a dictionary changes the
-    weights that it names and leaves the others as they are. ConfigError for an unknown name, a weight that is no
-    number from 0 up, or when nothing is left.
+    weights that it names and leaves the others as they are, None leaves all. ConfigError for an unknown name, a weight
+    that is no number from 0 up, or when nothing is left.
     """
+    value = {} if value is None else value
     if isinstance(value, (list, tuple)):
         names: list[object] = list(value)
         found = {name: float(names.count(name)) for name in usual}
@@ -92,3 +93,10 @@ def weights(key: str, value: object, usual: Mapping[str, float]) -> dict[str, fl
     if not any(found.values()):
         raise ConfigError(f"{key} needs at least one of {', '.join(usual)}.")
     return found
+
+
+def weights_of_options(
+    options: object, usual: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """The weights of the fields that `usual` names, by field."""
+    return {key: weights(f"options.{key}", getattr(options, key), names) for key, names in usual.items()}

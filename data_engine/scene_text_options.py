@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from data_engine.document_options import check_jpeg_quality
-from data_engine.errors import in_range, span, weights
+from data_engine.errors import in_range, span, weights_of_options
 from data_engine.languages import SCRIPTS
 from data_engine.options import width_and_height
 
@@ -89,7 +89,4 @@ class SceneTextOptions:
 
     def weights(self) -> dict[str, dict[str, float]]:
         """The weight of every choice of the fields in USUAL. ConfigError where what the user gave makes none."""
-        return {
-            key: weights(f"options.{key}", {} if (given := getattr(self, key)) is None else given, usual)
-            for key, usual in USUAL.items()
-        }
+        return weights_of_options(self, USUAL)

@@ -10,6 +10,7 @@ from pathlib import Path
 from data_engine.errors import ConfigError
 from data_engine.files import sha256_of
 from data_engine.render.graphics import typeface
+from data_engine.sample import printable
 
 _OUTLINES = (b"\x00\x01\x00\x00", b"true", b"OTTO")
 
@@ -38,7 +39,7 @@ def font_paths(files: Iterable[str]) -> tuple[str, ...]:
 
 def font_name(family: str) -> str:
     """A family of ours, or a file of the user without its directory: where it lies tells nothing."""
-    return Path(family).stem.encode("utf-8", "backslashreplace").decode()
+    return printable(Path(family).stem)
 
 
 def font_hashes(paths: Iterable[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from data_engine.errors import ConfigError
 from data_engine.files import atomic_write_bytes, sha256_of
+from data_engine.sample import printable
 from data_engine.sources.pdf_forms import drawn_by_forms
 
 PASSWORD = "password-protected PDF"
@@ -44,7 +45,7 @@ class PdfFile:
     @property
     def name(self) -> str:
         """Its path for people and records: bytes of it that are no Unicode are spelled out."""
-        return self.path.encode("utf-8", "backslashreplace").decode()
+        return printable(self.path)
 
 
 class Listing:

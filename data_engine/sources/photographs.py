@@ -19,6 +19,7 @@ from data_engine.errors import ConfigError
 from data_engine.foreign import UnusableError
 from data_engine.image_header import ImageError, image_header, opened_image
 from data_engine.random_stream import Stream
+from data_engine.sample import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 LEAST_SIDE = 64
@@ -80,7 +81,7 @@ class Photographs:
 
     def name(self, number: int) -> str:
         """The path of a file, relative to the directory; bytes of it that are no Unicode are spelled out."""
-        return self._files[number].encode("utf-8", "backslashreplace").decode()
+        return printable(self._files[number])
 
     def _bytes(self, path: Path) -> bytes:
         try:
